@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: MIT
+"""Stand-ins for the AWS parts around the authorizer, for ``try_it.py`` and the tests; nothing to install.
+
+``Secret``     a secret in Secrets Manager: versions, and staging labels that move as the service moves them.
+``Extension``  the AWS Parameters and Secrets Lambda Extension, over real HTTP on 127.0.0.1, with faults.
+``Gateway``    an API Gateway HTTP API with a Lambda authorizer and its result cache, over real HTTP.
+``Clock``      both clocks of a machine, which can be moved on.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+S = TypeVar("S", bound="Server")
+
+PENDING, CURRENT, PREVIOUS = "AWSPENDING", "AWSCURRENT", "AWSPREVIOUS"
+
+# The texts are AWS's own, recorded from the real Extension.
+GENERIC_ERROR = b"an unexpected error occurred while executing request"
+NOT_READY = b"not ready to serve traffic, please wait"
+BAD_TOKEN = b"bad session token or header key"
+
+
+class Clock:
+    """Stands in for the module ``time``: the real clocks, plus what they were moved on by (seconds).
+
+    ``sleep`` moves them on instead of waiting, unless the sleep is to be ``real``.
+    """
+
+    def __init__(self, real: bool = False) -> None:
+        self.real = real
+        self.moved = 0.0  # both clocks
+        self.wall_moved = 0.0  # the wall clock alone: an environment that was frozen, or a corrected clock
+
+    def time(self) -> float:
+        return time.time() + self.moved + self.wall_moved
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.moved
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds if self.real else 0)
+        self.moved += 0 if self.real else seconds
+
+    def move(self, seconds: float) -> None:
+        self.moved += seconds
+
+
+class Version:
+    """A version of a secret: a string, or a binary, or no value yet. ``created`` is in seconds since 1970."""
+
+    def __init__(self, created: float, string: str | None = None, binary: str | None = None) -> None:
+        self.created = created
+        self.string = string
+        self.binary = binary  # base64
+
+
+class Secret:
+    """A secret in Secrets Manager. Labels move as in its documentation on staging labels."""
+
+    def __init__(self, name: str = "prod/origin-key", member: str = "key", clock: Clock | None = None) -> None:
+        self.name = name
+        self.arn = f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}-AbCdEf"
+        self.member = member
+        self.clock = clock or Clock()
+        self.versions: dict[str, Version] = {}
+        self.labels: dict[str, str] = {}  # staging label: version id
+
+    def put(self, key: object, stage: str = CURRENT) -> str:
+        """Store a key in a new version under a staging label (PutSecretValue); return the version's id."""
+        return self.put_string(json.dumps({self.member: key}), stage)
+
+    def put_string(self, string: str | None, stage: str = CURRENT, binary: str | None = None) -> str:
+        """Like ``put``, with the whole SecretString, a SecretBinary, or neither: a version without a value."""
+        version_id = str(uuid.uuid4())
+        self.versions[version_id] = Version(self.clock.time(), string, binary)
+        self.label(stage, version_id)
+        return version_id
+
+    def label(self, stage: str, version_id: str) -> None:
+        """Move a label (UpdateSecretVersionStage). AWSPREVIOUS follows AWSCURRENT by itself."""
+        if stage == CURRENT and CURRENT in self.labels and self.labels[CURRENT] != version_id:
+            self.labels[PREVIOUS] = self.labels[CURRENT]
+        self.labels[stage] = version_id
+
+    def finish(self, keep_pending: bool = True) -> None:
+        """finishSecret: the pending version becomes the current one. AWSPENDING stays on it or goes: both happen."""
+        self.label(CURRENT, self.labels[PENDING])
+        if not keep_pending:
+            self.unlabel(PENDING)
+
+    def unlabel(self, stage: str) -> None:
+        """Take a label off (UpdateSecretVersionStage with RemoveFromVersionId)."""
+        self.labels.pop(stage, None)
+
+    def answer(self, secret_id: str, stage: str) -> tuple[int, bytes]:
+        """What the Extension answers for one label: status and body."""
+        version = self.versions.get(self.labels.get(stage, ""))
+        if secret_id not in (self.name, self.arn) or not version or (version.string is None and version.binary is None):
+            return 400, GENERIC_ERROR
+        version_id = self.labels[stage]
+        created = datetime.fromtimestamp(version.created, timezone.utc)
+        return 200, json.dumps(
+            {
+                "ARN": self.arn,
+                "CreatedDate": created.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "Name": self.name,
+                "SecretBinary": version.binary,
+                "SecretString": version.string,
+                "VersionId": version_id,
+                "VersionStages": [label for label, labelled in self.labels.items() if labelled == version_id],
+                "ResultMetadata": {},
+            }
+        ).encode()
+
+
+class Server:
+    """An HTTP server on a loopback port, in threads, ended by ``stop`` or at the end of a ``with`` block."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        self._server: ThreadingHTTPServer | None = None
+        self.start()
+
+    def respond(self, request: Request) -> None:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        owner = self
+
+        class Handler(Request):
+            def do_GET(self) -> None:
+                owner.respond(self)
+
+            do_POST = do_GET
+
+        self._server = _Threads(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
+        # Stopping waits for one poll, so the poll is short.
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening: connections are refused from now on."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Threads(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a thread that hangs on purpose must not hold up the end
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a client that gave up is what some tests are about."""
+
+
+class Request(BaseHTTPRequestHandler):
+    """One request, with one way to answer it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: who runs a stand-in wants to read their own output."""
+
+
+Fault = Callable[[Request, bytes], None]  # answers a request wrongly; is given the body that would be right
+
+
+class Extension(Server):
+    """Serves a ``Secret`` like the Extension does; ``token`` is the only one it takes.
+
+    ``faults`` maps a staging label, or "*" for all of them, to what answers in place of the real thing.
+    ``seen`` lists the label of every request with the right token and path.
+    """
+
+    def __init__(self, secret: Secret, token: str, port: int = 0) -> None:
+        self.secret = secret
+        self.token = token
+        self.faults: dict[str, Fault] = {}
+        self.seen: list[str] = []
+        super().__init__(port)
+
+    def respond(self, request: Request) -> None:
+        url = urlsplit(request.path)
+        query = parse_qs(url.query)
+        if request.headers.get("X-Aws-Parameters-Secrets-Token") != self.token:
+            return request.send(401, BAD_TOKEN)
+        if url.path != "/secretsmanager/get" or not set(query) <= {"secretId", "versionStage", "versionId"}:
+            return request.send(404, b"not found")
+        stage = query.get("versionStage", [CURRENT])[0]
+        self.seen.append(stage)
+        status, body = self.secret.answer(query.get("secretId", [""])[0], stage)
+        fault = self.faults.get(stage) or self.faults.get("*")
+        if fault:
+            return fault(request, body)
+        return request.send(status, body)
+
+
+class Context:
+    """The part of Lambda's context object that the authorizer uses."""
+
+    def __init__(self, milliseconds: int = 5000) -> None:
+        self.milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds
+
+
+class Gateway(Server):
+    """An HTTP API whose every route has a Lambda authorizer: payload format 2.0, simple responses, result cache.
+
+    ``controls`` maps paths to functions that are run without asking the authorizer; their text is the answer.
+    """
+
+    def __init__(
+        self,
+        authorizer: Callable[[object, object], dict[str, object]],
+        header: str = "x-origin-verify",
+        cache_seconds: float = 300,
+        clock: Clock | None = None,
+        port: int = 0,
+    ) -> None:
+        self.authorizer = authorizer
+        self.header = header
+        self.cache_seconds = cache_seconds
+        self.clock = clock or Clock()
+        self.controls: dict[str, Callable[[], str]] = {}
+        self.cache: dict[str, tuple[float, bool]] = {}  # identity source: end of validity, decision
+        self.environment = threading.Lock()  # an execution environment handles one event at a time
+        super().__init__(port)
+
+    def respond(self, request: Request) -> None:
+        control = self.controls.get(request.path)
+        if control:
+            return request.send(200, control().encode() + b"\n")
+        with self.environment:
+            status, text = self.status(request)
+        return request.send(
+            status, json.dumps({"message": text}).encode() + b"\n", {"Content-Type": "application/json"}
+        )
+
+    def status(self, request: Request) -> tuple[int, str]:
+        """What the client gets to see, as API Gateway decides it."""
+        event = payload_2(request)
+        headers = event["headers"]
+        identity = headers.get(self.header, "") if isinstance(headers, dict) else ""
+        if not identity:
+            return 401, "Unauthorized"  # without asking the authorizer
+        valid_until, allowed = self.cache.get(identity, (0.0, False))
+        if self.clock.time() >= valid_until:
+            try:
+                allowed = self.authorizer(event, Context())["isAuthorized"] is True
+            except Exception:  # whatever it is, API Gateway answers 500 and caches nothing
+                return 500, "Internal Server Error"
+            self.cache[identity] = (self.clock.time() + self.cache_seconds, allowed)
+        return (200, "Hello from your API") if allowed else (403, "Forbidden")
+
+
+def payload_2(request: Request) -> dict[str, object]:
+    """An HTTP request as the authorizer event of payload format 2.0."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():  # lower-cased; what is repeated is joined by commas
+        name = name.lower()
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    path, _, query = request.path.partition("?")
+    api = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234"
+    return {
+        "version": "2.0",
+        "type": "REQUEST",
+        "routeArn": f"{api}/$default/{request.command}{path}",
+        "identitySource": [],
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abcdef1234",
+            "http": {
+                "method": request.command,
+                "path": path,
+                "protocol": request.request_version,
+                "sourceIp": request.client_address[0],
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": uuid.uuid4().hex,
+            "routeKey": "$default",
+            "stage": "$default",
+        },
+    }

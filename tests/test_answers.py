@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Every kind of API gets the answer that it understands, and an allow covers the event's own stage only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conftest import NEW, OLD, World
+from events import API, bare, http_api_1, http_api_2, rest_request, rest_token, websocket
+
+HEADER = "x-origin-verify"
+
+
+def headers(make: Callable[..., dict[str, Any]], key: str) -> dict[str, Any]:
+    """An event of that kind with the key where it belongs."""
+    return make(key) if make is rest_token else make({HEADER: key})
+
+
+@pytest.mark.parametrize("make", [http_api_2, bare])
+def test_auto_answers_payload_2_and_the_bare_event_simply(world: World, make: Callable[..., dict[str, Any]]) -> None:
+    version = world.secret.put(OLD)
+    assert world.handle(headers(make, OLD)) == {
+        "isAuthorized": True,
+        "context": {"secretStage": "AWSCURRENT", "secretVersionId": version},
+    }
+    assert world.handle(headers(make, NEW)) == {"isAuthorized": False, "context": {}}
+
+
+@pytest.mark.parametrize(
+    ("make", "stage"),
+    [(http_api_1, "$default"), (rest_request, "prod"), (rest_token, "prod"), (websocket, "prod")],
+)
+def test_auto_answers_everything_else_by_a_policy(
+    world: World, make: Callable[..., dict[str, Any]], stage: str
+) -> None:
+    version = world.secret.put(OLD)
+
+    def policy(effect: str) -> dict[str, Any]:
+        statement = {"Action": "execute-api:Invoke", "Effect": effect, "Resource": f"{API}/{stage}/*"}
+        return {"Version": "2012-10-17", "Statement": [statement]}
+
+    assert world.handle(headers(make, OLD)) == {
+        "principalId": "cloudfront",
+        "policyDocument": policy("Allow"),
+        "context": {"secretStage": "AWSCURRENT", "secretVersionId": version},
+    }
+    assert world.handle(headers(make, NEW)) == {
+        "principalId": "cloudfront",
+        "policyDocument": policy("Deny"),
+        "context": {},
+    }
+
+
+def test_iam_answers_payload_2_by_a_policy_for_its_route_arn(world: World) -> None:
+    world.secret.put(OLD)
+    world.set(RESPONSE_FORMAT="iam")
+    answer = world.handle(http_api_2({HEADER: OLD}))
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
+    assert answer["policyDocument"]["Statement"][0]["Resource"] == f"{API}/$default/*"
+
+
+def test_simple_answers_a_rest_event_simply(world: World) -> None:
+    world.secret.put(OLD)
+    world.set(RESPONSE_FORMAT="simple")
+    assert world.handle(rest_request({HEADER: OLD}))["isAuthorized"] is True
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        None,
+        "",
+        7,
+        ["x"],
+        "*",
+        "arn:aws:execute-api:*:*:*/*/*",
+        "arn:aws:execute-api:eu-central-1:123456789012:*/prod/GET/x",
+        "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/*/GET/x",
+        "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/pro?/GET/x",
+        "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234",
+        "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/prod",
+        "arn:aws:lambda:eu-central-1:123456789012:abcdef1234/prod/GET/x",
+        " arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/prod/GET/x",
+    ],
+)
+def test_without_a_stage_to_allow_even_the_right_key_is_refused(world: World, arn: object) -> None:
+    world.secret.put(OLD)
+    answer = world.handle(rest_request({HEADER: OLD}) | {"methodArn": arn})
+    assert answer["policyDocument"]["Statement"] == [
+        {"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": "*"}
+    ]
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-iso-b"])
+def test_every_partition_has_its_arn(world: World, partition: str) -> None:
+    world.secret.put(OLD)
+    arn = f"arn:{partition}:execute-api:us-gov-west-1:123456789012:abcdef1234/my-stage_1/POST/a/b?c*"
+    answer = world.handle(rest_request({HEADER: OLD}) | {"methodArn": arn})
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
+    stage = f"arn:{partition}:execute-api:us-gov-west-1:123456789012:abcdef1234/my-stage_1"
+    assert answer["policyDocument"]["Statement"][0]["Resource"] == f"{stage}/*"
+
+
+def test_optional_members_may_be_absent_or_null(world: World) -> None:
+    world.secret.put(OLD)
+    full = http_api_2({HEADER: OLD})
+    needed = {"version", "type", "headers"}
+    assert world.handle({name: full[name] for name in needed})["isAuthorized"] is True
+    assert world.handle({name: full[name] if name in needed else None for name in full})["isAuthorized"] is True
+
+
+def test_the_context_holds_plain_strings_and_names_the_label(world: World) -> None:
+    world.secret.put(OLD)
+    pending = world.secret.put(NEW, "AWSPENDING")
+    context = world.handle(http_api_2({HEADER: NEW}))["context"]
+    assert context == {"secretStage": "AWSPENDING", "secretVersionId": pending}
+    assert all(type(value) is str for value in context.values())
+
+
+def test_a_version_with_two_labels_is_named_current(world: World) -> None:
+    """AWSPENDING may stay on the version that became the current one."""
+    world.secret.put(OLD)
+    world.secret.put(NEW, "AWSPENDING")
+    world.secret.finish(keep_pending=True)
+    assert world.handle(http_api_2({HEADER: NEW}))["context"]["secretStage"] == "AWSCURRENT"

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: MIT
+"""When a key is allowed or refused: labels, freshness, and what that costs in readings of the Extension."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import pytest
+
+from conftest import NEW, NEWER, OLD, World
+from local_aws import CURRENT, PENDING, PREVIOUS, Request
+
+LOOK = [PENDING, CURRENT]
+
+
+def test_the_current_key_is_allowed_after_one_look(world: World) -> None:
+    world.secret.put(OLD)
+    assert world.ask(OLD) == "allow"
+    assert world.extension.seen == LOOK
+
+
+def test_another_key_is_refused_after_two_looks(world: World) -> None:
+    world.secret.put(OLD)
+    assert world.ask(NEW) == "refuse"
+    assert world.extension.seen == LOOK * 2
+
+
+def test_a_pending_key_is_allowed_within_a_second_of_its_creation(world: World) -> None:
+    world.secret.put(OLD)
+    assert world.ask(NEW) == "refuse"
+    world.secret.put(NEW, PENDING)
+    world.clock.move(1.001)
+    assert world.ask(NEW) == "allow"
+    assert world.ask(OLD) == "allow"
+
+
+def test_a_match_costs_no_reading_for_cache_seconds(world: World) -> None:
+    world.secret.put(OLD)
+    world.ask(OLD)
+    world.extension.seen.clear()
+    world.clock.move(59)
+    assert world.ask(OLD) == "allow"
+    assert world.extension.seen == []
+    world.clock.move(1.5)
+    assert world.ask(OLD) == "allow"
+    assert world.extension.seen == LOOK
+
+
+def test_cache_seconds_0_reads_for_every_match(world: World) -> None:
+    world.set(CACHE_SECONDS="0")
+    world.secret.put(OLD)
+    for _ in range(3):
+        assert world.ask(OLD) == "allow"
+    assert world.extension.seen == LOOK * 3
+
+
+def test_a_thousand_wrong_keys_in_a_second_cost_one_scan(world: World) -> None:
+    world.secret.put(OLD)
+    world.clock.monotonic = world.clock.time = lambda: 1e9 + world.clock.moved  # type: ignore[method-assign]
+    for number in range(1000):
+        assert world.ask(f"wrong-key-{number:030}") == "refuse"
+        world.clock.move(0.001)
+    assert world.extension.seen == LOOK * 2
+
+
+def test_a_removed_key_is_refused_once_the_snapshot_is_old(world: World) -> None:
+    world.secret.put(OLD)
+    world.secret.put(NEW, PENDING)
+    assert world.ask(NEW) == "allow"
+    world.secret.unlabel(PENDING)
+    world.clock.move(59)
+    assert world.ask(NEW) == "allow"
+    world.clock.move(1.5)
+    assert world.ask(NEW) == "refuse"
+
+
+def test_a_wrong_key_brings_the_end_of_a_removed_one_forward(world: World) -> None:
+    world.secret.put(OLD)
+    world.secret.put(NEW, PENDING)
+    assert world.ask(NEW) == "allow"
+    world.secret.unlabel(PENDING)
+    world.clock.move(2)
+    assert world.ask(NEWER) == "refuse"
+    assert world.ask(NEW) == "refuse"
+
+
+def test_after_the_rotation_the_previous_key_is_refused_by_default(world: World) -> None:
+    world.secret.put(OLD)
+    world.secret.put(NEW)
+    assert world.ask(NEW) == "allow"
+    assert world.ask(OLD) == "refuse"
+    assert PREVIOUS not in world.extension.seen
+
+
+def test_the_previous_key_is_allowed_while_the_current_version_is_young(world: World) -> None:
+    world.set(ACCEPT_PREVIOUS_SECONDS="900")
+    world.secret.put(OLD)
+    world.clock.move(86_400)
+    world.secret.put(NEW)
+    world.clock.move(890)
+    assert world.ask(OLD) == "allow"
+    assert world.handle({"headers": {"x-origin-verify": OLD}})["context"]["secretStage"] == PREVIOUS
+    world.clock.move(11)
+    assert world.ask(OLD) == "refuse"  # although the snapshot is young
+    assert world.ask(NEW) == "allow"
+
+
+def test_the_previous_version_is_not_read_once_the_current_one_is_old(world: World) -> None:
+    world.set(ACCEPT_PREVIOUS_SECONDS="900")
+    world.secret.put(OLD)
+    world.secret.put(NEW)
+    world.clock.move(901)
+    assert world.ask(NEW) == "allow"
+    assert world.extension.seen == LOOK
+
+
+def test_a_dead_previous_key_is_not_revived_by_the_next_rotation(world: World) -> None:
+    """Its reading must end with the version that it preceded, not with the one that comes next."""
+    world.set(ACCEPT_PREVIOUS_SECONDS="20")
+    world.secret.put(OLD)
+    world.secret.put(NEW)
+    assert world.ask(OLD) == "allow"
+    world.clock.move(21)
+    world.secret.put(NEWER)
+    world.extension.faults[PREVIOUS] = unavailable
+    assert world.ask(NEWER, 700) == "allow"
+    assert world.ask(OLD, 700) == "raise"
+
+
+def unavailable(request: Request, body: bytes) -> None:
+    request.send(503, body)
+
+
+@pytest.mark.parametrize(
+    "created",
+    ["yesterday", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", None, 7, "", "1e9", "0000-01-01T00:00:00Z"],
+)
+def test_a_date_that_cannot_be_read_refuses_nobody(world: World, created: object) -> None:
+    """Without it, nobody can know whether the previous key is still good."""
+    world.secret.put(OLD)
+    world.secret.put(NEW)
+    answer = world.secret.answer
+
+    def undated(secret_id: str, stage: str) -> tuple[int, bytes]:
+        status, body = answer(secret_id, stage)
+        return status, json.dumps(json.loads(body) | {"CreatedDate": created}).encode() if status == 200 else body
+
+    world.secret.answer = undated  # type: ignore[method-assign]
+    assert world.ask(NEW) == "allow"  # where the previous key is never accepted, no date is needed
+    world.set(ACCEPT_PREVIOUS_SECONDS="900")
+    assert world.restart().ask(OLD) == "raise"
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%s.046", "%s"])
+def test_every_form_of_the_date_is_understood(world: World, form: str) -> None:
+    """RFC 3339 with or without a fraction from the Extension, seconds since 1970 from the Agent."""
+    world.set(ACCEPT_PREVIOUS_SECONDS="900")
+    world.secret.put(OLD)
+    world.secret.put(NEW)
+    answer = world.secret.answer
+
+    def redated(secret_id: str, stage: str) -> tuple[int, bytes]:
+        status, body = answer(secret_id, stage)
+        if status != 200:
+            return status, body
+        created = world.secret.versions[world.secret.labels[stage]].created
+        date = datetime.fromtimestamp(created, timezone.utc)
+        text = date.strftime(form.replace("%s", str(int(created))))
+        return status, json.dumps(json.loads(body) | {"CreatedDate": text}).encode()
+
+    world.secret.answer = redated  # type: ignore[method-assign]
+    world.clock.move(890)
+    assert world.ask(OLD) == "allow"
+    world.clock.move(11)
+    assert world.ask(OLD) == "refuse"
+
+
+def test_of_two_readings_of_one_version_the_younger_counts(world: World) -> None:
+    """AWSPENDING stays on the current version, and AWSCURRENT cannot be read any more."""
+    world.secret.put(OLD, PENDING)
+    world.secret.finish(keep_pending=True)
+    assert world.ask(OLD) == "allow"
+    world.clock.move(200)
+    world.extension.faults[CURRENT] = unavailable
+    assert world.ask(OLD) == "allow"
+    world.clock.move(200)  # so that AWSCURRENT's reading is too old
+    world.extension.faults[PENDING] = unavailable
+    answer = world.handle({"headers": {"x-origin-verify": OLD}})
+    assert answer["context"]["secretStage"] == PENDING
+
+
+@pytest.mark.parametrize("clock", ["moved", "wall_moved"])
+def test_the_clock_that_saw_more_time_counts(world: World, clock: str) -> None:
+    """A frozen environment may not advance its monotonic clock."""
+    world.secret.put(OLD)
+    assert world.ask(OLD) == "allow"
+    world.secret.put(NEW)
+    setattr(world.clock, clock, 61)
+    assert world.ask(OLD) == "refuse"
+
+
+def test_a_wall_clock_set_back_does_not_make_the_snapshot_young(world: World) -> None:
+    world.secret.put(OLD)
+    assert world.ask(OLD) == "allow"
+    world.secret.put(NEW)
+    world.clock.move(61)
+    world.clock.wall_moved = -3600
+    assert world.ask(OLD) == "refuse"
+
+
+def between(world: World, stage: str, action: Callable[[], None], times: int = 1) -> None:
+    """Do something right after a label has been read."""
+    answer = world.secret.answer
+    left = [times]
+
+    def answer_then_act(secret_id: str, asked: str) -> tuple[int, bytes]:
+        result = answer(secret_id, asked)
+        if asked == stage and left[0]:
+            left[0] -= 1
+            action()
+        return result
+
+    world.secret.answer = answer_then_act  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.parametrize("keep_pending", [True, False])
+@pytest.mark.parametrize("stage", [PENDING, CURRENT, PREVIOUS])
+def test_a_rotation_that_finishes_during_a_look_hides_neither_key(world: World, stage: str, keep_pending: bool) -> None:
+    world.set(ACCEPT_PREVIOUS_SECONDS="900")
+    world.secret.put(NEWER)
+    world.secret.put(OLD)
+    world.secret.put(NEW, PENDING)
+    between(world, stage, lambda: world.secret.finish(keep_pending))
+    assert world.ask(NEW) == "allow"
+    assert world.restart().ask(OLD) == "allow"
+
+
+@pytest.mark.parametrize("stage", [PENDING, CURRENT, PREVIOUS])
+@pytest.mark.parametrize("key", [OLD, NEW])
+def test_a_rollback_during_a_look_hides_neither_key(world: World, stage: str, key: str) -> None:
+    """Between AWSCURRENT and AWSPREVIOUS, one look would miss the key that moves the other way."""
+    world.set(ACCEPT_PREVIOUS_SECONDS="900")
+    old = world.secret.put(OLD)
+    world.secret.put(NEW)
+    between(world, stage, lambda: world.secret.label(CURRENT, old))
+    assert world.ask(key) == "allow"
+
+
+@pytest.mark.parametrize("failing", range(1, 6))
+def test_an_outage_that_ends_during_a_scan_refuses_no_pending_key(world: World, failing: int) -> None:
+    """The Extension answers an outage as it answers a label that is absent: one look would take it for that."""
+    world.secret.put(OLD)
+    world.secret.put(NEW, PENDING)
+    answer = world.secret.answer
+    calls = [0]
+
+    def down_at_first(secret_id: str, stage: str) -> tuple[int, bytes]:
+        calls[0] += 1
+        return answer("no-such-secret", stage) if calls[0] <= failing else answer(secret_id, stage)
+
+    world.secret.answer = down_at_first  # type: ignore[method-assign]
+    assert world.ask(NEW) != "refuse"
+    world.clock.move(1.5)
+    assert world.ask(NEW) != "refuse"
+
+
+def test_an_extension_that_caches_is_warned_about_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.secret.put(OLD)
+    world.set(SECRETS_MANAGER_TTL="300")
+    for _ in range(3):
+        assert world.ask(OLD) == "allow"
+    assert [record.levelname for record in caplog.records if "SECRETS_MANAGER_TTL" in record.getMessage()] == [
+        "WARNING"
+    ]
+    caplog.clear()
+    world.set(SECRETS_MANAGER_TTL="0")
+    assert world.restart().ask(OLD) == "allow"
+    assert "SECRETS_MANAGER_TTL" not in caplog.text
+
+
+def test_the_secret_may_be_given_by_arn(world: World) -> None:
+    world.secret.put(OLD)
+    world.set(SECRET_NAME=world.secret.arn)
+    assert world.ask(OLD) == "allow"

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""The file stands alone: standard library only, and nothing touched but the Extension's port on 127.0.0.1."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from conftest import NEW, OLD, SUBJECT, TOKEN, World
+from local_aws import Extension, Request, Secret
+
+ALLOWED = {
+    "__future__": {"annotations"},
+    "collections.abc": {"Mapping"},
+    "datetime": {"datetime"},
+    "urllib.parse": {"urlencode"},
+    **dict.fromkeys(("hmac", "http.client", "json", "logging", "os", "re", "socket", "time"), set[str]()),
+}
+
+
+def tree() -> ast.Module:
+    return ast.parse(SUBJECT.read_text())
+
+
+def test_it_imports_these_modules_of_the_standard_library_and_no_others() -> None:
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(tree()):
+        if isinstance(node, ast.Import):
+            found |= {alias.name: set() for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found[str(node.module)] = {alias.name for alias in node.names}
+    assert found == ALLOWED
+
+
+def test_it_neither_runs_text_nor_imports_by_name() -> None:
+    names = {node.id for node in ast.walk(tree()) if isinstance(node, ast.Name)}
+    assert names & {"eval", "exec", "compile", "open", "__import__", "globals", "setattr", "print", "input"} == set()
+
+
+def test_it_depends_on_no_name_of_its_own() -> None:
+    """It is ``index`` when inlined, where ``Fn::Sub`` would also take dollar-brace for a variable."""
+    assert "${" not in SUBJECT.read_text()
+    assert "__name__" not in SUBJECT.read_text() and "__file__" not in SUBJECT.read_text()
+
+
+def test_it_needs_no_module_that_a_first_event_would_have_to_wait_for(world: World) -> None:
+    """No import within functions: what it needs is loaded during INIT."""
+    for node in ast.walk(tree()):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            assert not [inner for inner in ast.walk(node) if isinstance(inner, (ast.Import, ast.ImportFrom))], node.name
+
+
+AUDITED = """
+import json, logging, sys, importlib.util
+logging.basicConfig(stream=sys.stderr, level="DEBUG")
+spec = importlib.util.spec_from_file_location("index", sys.argv[1])
+index = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(index)
+import encodings.idna, encodings.unicode_escape  # codecs are found on first use, as files
+seen = []
+def hook(event, arguments):
+    if event in ("open", "compile", "exec", "import") or event.split(".")[0] in (
+        "os", "socket", "subprocess", "shutil", "ctypes", "urllib", "http", "ftplib", "smtplib", "tempfile", "webbrowser", "pty", "signal"
+    ):
+        seen.append([event, repr(arguments)])
+sys.addaudithook(hook)
+results = []
+for event in json.loads(sys.argv[2]):
+    try:
+        results.append(index.handler(event, None)["isAuthorized"])
+    except index.SecretUnavailableError as error:
+        results.append(error.reason)
+print(json.dumps([results, seen]))
+"""
+
+
+def audited(port: int, events: list[object], **env: str) -> tuple[list[Any], list[tuple[str, str]]]:
+    """The handler's answers in a process of its own, and all that it did there that Python audits."""
+    settings = {
+        "SECRET_NAME": "prod/origin-key",
+        "SECRET_KEY_NAME": "key",
+        "AWS_SESSION_TOKEN": TOKEN,
+        "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(port),
+        "SECRETS_MANAGER_TTL": "0",
+    }
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", AUDITED, str(SUBJECT), json.dumps(events)],
+        env={"PATH": os.environ["PATH"], "SYSTEMROOT": os.environ.get("SYSTEMROOT", ""), **settings, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    results, seen = json.loads(run.stdout)
+    return results, [(event, arguments) for event, arguments in seen]
+
+
+@pytest.fixture
+def extension() -> Any:
+    secret = Secret()
+    secret.put(OLD)
+    with Extension(secret, TOKEN) as server:
+        yield server
+
+
+def event(key: str) -> object:
+    return {"headers": {"x-origin-verify": key}}
+
+
+def test_it_touches_nothing_but_the_extensions_port(extension: Extension) -> None:
+    with Extension(Secret(), TOKEN) as proxy:  # would see the token if the proxy settings were obeyed
+        url = f"http://127.0.0.1:{proxy.port}"
+        proxies = {name: url for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY")}
+        results, seen = audited(extension.port, [event(OLD), event(NEW), event("é")], **proxies, no_proxy="")
+        assert results == [True, False, False]
+        assert proxy.seen == []
+    connections = [arguments for name, arguments in seen if name == "socket.connect"]
+    assert len(connections) == len(extension.seen) > 0
+    assert all(arguments.endswith(f"('127.0.0.1', {extension.port}))") for arguments in connections)
+    quiet = {"socket.connect", "socket.__new__", "http.client.connect", "http.client.send"}
+    assert [entry for entry in seen if entry[0] not in quiet] == []
+
+
+def test_the_hook_would_see_what_is_forbidden(extension: Extension) -> None:
+    """A fault that made the handler open a file or another connection would show: here the hook is tried itself."""
+    code = AUDITED.replace("results = []", "results = []; open(sys.argv[1]).close(); __import__('os').system('true')")
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(SUBJECT), "[]"], capture_output=True, text=True, timeout=60
+    )
+    _, seen = json.loads(run.stdout)
+    assert {"open", "os.system"} <= {name for name, _ in seen}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_it_follows_no_redirect(extension: Extension, status: int) -> None:
+    with Extension(extension.secret, TOKEN) as stranger:
+
+        def redirect(request: Request, _: bytes) -> None:
+            request.send(status, b"", {"Location": f"http://127.0.0.1:{stranger.port}{request.path}"})
+
+        extension.faults["*"] = redirect
+        results, seen = audited(extension.port, [event(OLD)])
+        assert results == ["answer_unexpected"]
+        assert stranger.seen == []
+        assert not [arguments for name, arguments in seen if str(stranger.port) in arguments and "connect" in name]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""The repository keeps its own rules: layout, pinned workflow, a wheel with the same file, one name for the version."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from conftest import ROOT, load
+
+TOP_LEVEL = {"authorizer.py", "tests", "scripts", "SECURITY.md", "README.md", "pyproject.toml", "LICENSE"}
+
+
+def test_nothing_else_lies_at_the_top() -> None:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = {line.split("/")[0] for line in done.stdout.splitlines()} or TOP_LEVEL  # an unpacked sdist has no git
+    assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
+
+
+def test_actions_are_pinned_by_commit_and_may_do_nothing() -> None:
+    workflows = list((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert workflows
+    for workflow in workflows:
+        text = workflow.read_text()
+        uses = re.findall(r"uses: (\S+)", text)
+        assert uses and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", use) for use in uses)
+        assert "\npermissions: {}\n" in text and "schedule:" in text
+
+
+def test_the_wheel_puts_the_same_file_where_the_predecessors_users_have_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name == f"secure_authorizer-{load().__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("secure_authorizer/authorizer.py") == (ROOT / "authorizer.py").read_bytes()
+        assert {name.split("/")[0] for name in archive.namelist() if ".dist-info/" not in name} == {"secure_authorizer"}
+        archive.extractall(tmp_path)
+    code = "import secure_authorizer.authorizer as it; print(it.handler.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "secure_authorizer.authorizer\n", done.stderr
+
+
+def test_every_development_tool_is_locked_by_hash() -> None:
+    lock = (ROOT / "scripts" / "lock-dev.txt").read_text()
+    dev = re.findall(
+        r"^  \"([\w-]+)", (ROOT / "pyproject.toml").read_text().split("\ndev = [")[1].split("]\n")[0], re.M
+    )
+    assert len(dev) >= 4
+    for name in dev:
+        assert re.search(rf"^{name}==", lock, re.MULTILINE), name
+    for block in re.split(r"\n(?=\w)", lock.strip()):
+        assert "--hash=sha256:" in block, block
+
+
+def test_every_source_file_carries_its_licence() -> None:
+    files = [ROOT / "authorizer.py", *ROOT.glob("scripts/*.py"), *ROOT.glob("tests/*.py")]
+    for file in files:
+        assert "# SPDX-License-Identifier: MIT" in file.read_text().splitlines()[:2], file
