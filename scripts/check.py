@@ -10,75 +10,206 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
 import venv
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import NamedTuple
 
-from console import ROOT, colour
+from console import ROOT, colour, progress
 
 LOCK = ROOT / "scripts" / "lock-dev.txt"
+VERSIONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
+AT_ONCE = 2  # jobs
 
 
 class CheckError(Exception):
     """Something that keeps the checks from running at all; the text says what to do."""
 
 
-def environment(python: str) -> Path:
+class Step(NamedTuple):
+    """One check: its name, and commands of which each must succeed."""
+
+    name: str
+    commands: list[list[str]]
+
+
+Job = list[Step]  # steps that run one after the other; different jobs may run at once
+
+
+class Result(NamedTuple):
+    name: str
+    good: bool
+    seconds: float
+    output: str
+
+
+def version_of(python: str) -> tuple[int, int, int, str, int] | None:
+    """An interpreter's version; None if it does not run, like pyenv's stand-ins, or cannot make environments."""
+    script = "import sys, ensurepip, venv; print(*sys.version_info)"
+    try:
+        run = subprocess.run([python, "-c", script], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if run.returncode != 0:
+        return None
+    major, minor, micro, level, serial = run.stdout.split()
+    return int(major), int(minor), int(micro), level, int(serial)
+
+
+def candidates() -> Iterator[str]:
+    """Where interpreters may be: this one, PATH, pyenv."""
+    yield sys.executable
+    for folder in os.get_exec_path():
+        for version in VERSIONS:
+            path = shutil.which(f"python{version}", path=folder)
+            if path:
+                yield path
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for version in VERSIONS:
+        yield from map(str, sorted(pyenv.glob(f"versions/{version}*/bin/python")))
+
+
+def interpreters() -> dict[str, str]:
+    """By version, oldest first: of the interpreters found the one with the newest patch release."""
+    newest: dict[str, tuple[tuple[int, int, int, str, int], str]] = {}
+    for python in candidates():
+        release = version_of(python)
+        if release:
+            version = f"{release[0]}.{release[1]}"
+            if version not in newest or release > newest[version][0]:
+                newest[version] = release, python
+    return {version: newest[version][1] for version in VERSIONS if version in newest}
+
+
+def environment(version: str, python: str) -> str:
     """The interpreter of a virtual environment with the locked tools; made, or made anew, where that is due."""
-    version = subprocess.run(
-        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     folder = ROOT / ".venv" / version
     interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / "lock.sha256"
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and interpreter.exists():
-        return interpreter
+        return str(interpreter)
     print(f"Installing the development tools for Python {version} into {folder.relative_to(ROOT)} ...", flush=True)
-    if python == sys.executable:
-        venv.create(folder, with_pip=True, clear=True)
-    else:
-        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
     pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
+        if python == sys.executable:
+            venv.create(folder, with_pip=True, clear=True)
+        else:
+            subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
         subprocess.run([*pip, "--require-hashes", "--requirement", str(LOCK)], check=True)
     except subprocess.CalledProcessError:
-        raise CheckError("the tools could not be installed; is a Python package index reachable?") from None
+        raise CheckError(
+            f"the tools for Python {version} could not be installed, see above; is a Python package index reachable?"
+        ) from None
     stamp.write_text(wanted)
-    return interpreter
+    return str(interpreter)
 
 
-def steps(python: str) -> dict[str, list[list[str]]]:
-    """The checks by name: the commands of each, run one after the other."""
-    coverage = [python, "-m", "coverage"]
-    return {
-        "mypy --strict": [[python, "-m", "mypy"]],
-        "bandit": [
-            [python, "-m", "bandit", "--quiet", "authorizer.py"],  # without the exceptions in .bandit
-            [python, "-m", "bandit", "--quiet", "--recursive", "."],
+def once(python: str) -> list[Job]:
+    """The checks that one interpreter does for all."""
+    return [
+        *(
+            [Step(f"mypy --strict for {version}", [[python, "-m", "mypy", "--python-version", version]])]
+            for version in (VERSIONS[0], VERSIONS[-1])
+        ),
+        [
+            Step(
+                "bandit",
+                [
+                    [python, "-m", "bandit", "--quiet", "authorizer.py"],  # without the exceptions in .bandit
+                    [python, "-m", "bandit", "--quiet", "--recursive", "."],
+                ],
+            )
         ],
-        "pytest": [[*coverage, "run", "-m", "pytest", "-q"]],
-        "branch coverage": [[*coverage, "report"]],
-    }
+    ]
+
+
+def each(version: str, python: str, model: bool) -> Job:
+    """The checks that every interpreter has to pass; ``model`` is whether with the long tests marked so."""
+    coverage = [python, "-m", "coverage"]
+    data = f"--data-file=.coverage-{version}"
+    selection = [] if model else ["-m", "not model"]
+    return [
+        Step(
+            f"Python {version}: tests" + ("" if model else ", without the model"),
+            [[*coverage, "run", data, "-m", "pytest", "-q", *selection]],
+        ),
+        Step(f"Python {version}: branch coverage", [[*coverage, "report", data]]),
+    ]
+
+
+def run(job: Job) -> list[Result]:
+    """Run the steps of a job, each even if one before it failed."""
+    results: list[Result] = []
+    for step in job:
+        started = time.monotonic()
+        good, output = True, ""
+        for command in step.commands:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            good = good and done.returncode == 0
+            output += done.stdout.decode(errors="replace")
+        results.append(Result(step.name, good, time.monotonic() - started, output))
+    return results
+
+
+def run_all(jobs: list[Job]) -> list[Result]:
+    """Run the jobs, the first ones first; show what each one printed when it ends. Results in the order of jobs."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = {pool.submit(run, job): job for job in jobs}
+        todo = set(running)
+        try:
+            while todo:
+                names = [job[0].name for future, job in running.items() if future.running()]
+                progress(f"{time.monotonic() - started:4.0f} s, {len(todo)} to go. Now: {'; '.join(names)}")
+                done, todo = wait(todo, timeout=1, return_when=FIRST_COMPLETED)
+                for future in done:
+                    progress("")
+                    for result in future.result():
+                        print(colour("bold", f"\n== {result.name}") + f"\n{result.output}", end="", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            progress("")
+    return [result for future in running for result in future.result()]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    parser.add_argument(
+        "--all-pythons",
+        action="store_true",
+        help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, not just this one; "
+        "the long tests marked as model run under the newest only",
+    )
+    arguments = parser.parse_args()
     os.chdir(ROOT)
-    python = str(environment(sys.executable))
-    results: list[tuple[str, bool, float]] = []
-    for name, commands in steps(python).items():
-        print(colour("bold", f"\n== {name}"), flush=True)
-        started = time.monotonic()
-        good = all(subprocess.run(command).returncode == 0 for command in commands)
-        results.append((name, good, time.monotonic() - started))
-    print(colour("bold", "\n== Summary"))
-    for name, good, seconds in results:
-        print(f"{colour('green', 'ok    ') if good else colour('red', 'FAILED')}  {name:<20} {seconds:6.1f} s")
-    return 0 if all(good for _, good, _ in results) else 1
+    if arguments.all_pythons:
+        found = interpreters()
+        if not found:
+            raise CheckError(f"no Python of {VERSIONS[0]} to {VERSIONS[-1]} found on PATH or in pyenv")
+        absent = [version for version in VERSIONS if version not in found]
+    else:
+        found, absent = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}, []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        pythons = dict(zip(found, pool.map(environment, found.keys(), found.values())))
+    newest = list(pythons)[-1]
+    tests = [each(version, python, model=version == newest) for version, python in pythons.items()]
+    started = time.monotonic()
+    results = run_all([*reversed(tests), *once(pythons[newest])])  # the longest job first, so that it ends soon
+    print(colour("bold", f"\n== Summary, after {time.monotonic() - started:.0f} s"))
+    for result in results:
+        mark = colour("green", "ok    ") if result.good else colour("red", "FAILED")
+        print(f"{mark}  {result.name:<40} {result.seconds:6.1f} s")
+    for version in absent:
+        print(f"{colour('yellow', 'absent')}  Python {version}: neither on PATH nor in pyenv, so not tested")
+    return 0 if all(result.good for result in results) else 1
 
 
 if __name__ == "__main__":
