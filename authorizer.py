@@ -10,7 +10,7 @@ Allows   a key equal to the one in the version labelled AWSPENDING or AWSCURRENT
          no new reading for CACHE_SECONDS; while a label cannot be read, its last reading serves for
          MAX_STALE_SECONDS.
 Refuses  a header that is missing, given twice or malformed, without reading anything; and a key that all
-         labels, read twice in a row and no more than a second before it arrived, do not know.
+         labels, read twice with one result and no more than a second before it arrived, do not know.
 Raises   when it cannot know: ``SecretUnavailableError`` if a label could not be read and the key matched
          nothing, ``SettingsError`` (a ``ValueError``) if a setting is missing or malformed. API Gateway
          answers 500 and, unlike a refusal, does not cache it.
@@ -155,6 +155,10 @@ class Reading:
         self.read_at = read_at  # arrival of the request that caused the reading, so never after it
         self.expires = float("inf")  # seconds since 1970
 
+    def serves(self, arrived: Moment, seconds: float) -> bool:
+        """Whether a match with this reading is enough, if it may be that old."""
+        return age(self.read_at, arrived) <= seconds and arrived[1] < self.expires
+
 
 class Authorizer:
     """Decides on requests. Holds the snapshot, ``readings``, of one execution environment."""
@@ -163,7 +167,7 @@ class Authorizer:
         self.settings = settings
         self.salt = os.urandom(32)
         self.readings: dict[str, Reading] = {}  # by staging label; a label on no version has none
-        self.refusable: Moment | None = None  # arrival of the request whose scan found every label, twice
+        self.refusable: Moment | None = None  # arrival of the request whose scan found every label, twice alike
         self.failure: tuple[Moment, str] | None = None  # end and reason code of the last scan, if it failed
         self.warned: set[str] = set()  # ids of the versions that were warned about
         logger.setLevel(settings.level)
@@ -212,7 +216,7 @@ class Authorizer:
         arrived = now()
         digest = self.digest(key)
         found = self.find(digest, arrived)
-        if found and age(found.read_at, arrived) <= self.settings.cache_seconds:
+        if found and found.serves(arrived, self.settings.cache_seconds):
             return found, "key_matched"
         if not found and self.refusable and age(self.refusable, arrived) <= RESCAN_SECONDS:
             return None, "key_unknown"
@@ -221,9 +225,9 @@ class Authorizer:
         else:
             problem = self.scan(digest, arrived, context)
             found = self.find(digest, arrived)
-        if found and age(found.read_at, arrived) <= self.settings.cache_seconds:
+        if found and found.serves(arrived, self.settings.cache_seconds):
             return found, "key_matched"
-        if found and age(found.read_at, arrived) <= self.settings.max_stale_seconds:
+        if found and found.serves(arrived, self.settings.max_stale_seconds):
             return found, "key_matched_stale"
         if problem:
             raise SecretUnavailableError(problem)
@@ -236,34 +240,39 @@ class Authorizer:
     def find(self, digest: bytes, arrived: Moment) -> Reading | None:
         """The youngest reading with that digest; of equally young ones AWSCURRENT's."""
         found: Reading | None = None
-        for stage in (PENDING, PREVIOUS, CURRENT):  # no early exit: the time must not tell which one matched
+        for stage in (PREVIOUS, PENDING, CURRENT):  # no early exit: the time must not tell which one matched
             reading = self.readings.get(stage)
-            if reading and hmac.compare_digest(digest, reading.digest) and arrived[1] < reading.expires:
+            if reading and hmac.compare_digest(digest, reading.digest):
                 if not found or age(reading.read_at, arrived) <= age(found.read_at, arrived):
                     found = reading
         return found
 
     def scan(self, digest: bytes, arrived: Moment, context: object) -> str | None:
-        """Look at all labels until the key is found, but twice at most; None, or what forbids to refuse.
+        """Look at all labels until the key is found or two looks in a row agree; None, or what forbids to refuse.
 
-        One look can miss a live version: when AWSCURRENT is moved back during it, or when an outage ends
-        during it, since a label that fails looks like one that is absent. Two looks in a row see it.
+        One look can miss a live version: when AWSCURRENT is moved back during it, or when an outage begins or
+        ends during it, since a label that fails looks like one that is absent.
         """
         budget = WARM_SCAN_SECONDS if self.readings else COLD_SCAN_SECONDS
         remaining = getattr(context, "get_remaining_time_in_millis", None)
         if remaining:
             budget = min(budget, remaining() / 1000 - RESERVED_SECONDS)
         deadline = time.monotonic() + budget
-        for _ in range(2):
+        self.refusable = None  # it belongs to the readings that are replaced now
+        before: dict[str, str] | None = None
+        while True:
             problem = self.look(arrived, deadline)
             self.failure = (now(), problem) if problem else None
             if problem:
                 logger.warning("scan failed: %s", problem, extra={"reason": problem})
                 return problem
+            seen = {stage: reading.version_id for stage, reading in self.readings.items()}
             if self.find(digest, arrived):
                 return None
-        self.refusable = arrived
-        return None
+            if seen == before:
+                self.refusable = arrived
+                return None
+            before = seen
 
     def look(self, arrived: Moment, deadline: float) -> str | None:
         """Read every label, in the direction versions travel; None, or the reason code of the first gap.

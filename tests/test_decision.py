@@ -248,6 +248,53 @@ def test_a_rollback_during_a_look_hides_neither_key(world: World, stage: str, ke
     assert world.ask(key) == "allow"
 
 
+@pytest.mark.parametrize("failing", range(2))
+def test_a_label_that_fails_once_in_a_wrong_keys_scan_refuses_no_pending_key(world: World, failing: int) -> None:
+    """A refusal's readings serve for a second, for other keys as well: they must be those of two looks that agree."""
+    world.secret.put(OLD)
+    world.secret.put(NEW, PENDING)
+    answer = world.secret.answer
+    looks = [0]
+
+    def absent_once(secret_id: str, stage: str) -> tuple[int, bytes]:
+        looks[0] += stage == PENDING
+        return answer("no-such-secret" if stage == PENDING and looks[0] - 1 == failing else secret_id, stage)
+
+    world.secret.answer = absent_once  # type: ignore[method-assign]
+    assert world.ask(NEWER) == "refuse"
+    assert world.ask(NEW) == "allow"
+
+
+def test_a_scan_that_found_its_key_ends_an_older_permission_to_refuse(world: World) -> None:
+    world.set(CACHE_SECONDS="0")
+    world.secret.put(OLD)
+    world.secret.put(NEW, PENDING)
+    assert world.ask(NEWER) == "refuse"
+    answer = world.secret.answer
+    failing = [True]
+
+    def absent_once(secret_id: str, stage: str) -> tuple[int, bytes]:
+        if stage == PENDING and failing.pop() if failing else False:
+            return answer("no-such-secret", stage)
+        return answer(secret_id, stage)
+
+    world.secret.answer = absent_once  # type: ignore[method-assign]
+    assert world.ask(OLD) == "allow"
+    assert world.ask(NEW) == "allow"
+
+
+def test_a_reading_that_ends_refuses_no_key_that_has_become_current_again(world: World) -> None:
+    """A rollback in the last second in which the key was accepted as the previous one."""
+    world.set(ACCEPT_PREVIOUS_SECONDS="60")
+    old = world.secret.put(OLD)
+    world.secret.put(NEW)
+    world.clock.move(59.5)
+    assert world.ask(NEWER) == "refuse"
+    world.secret.label(CURRENT, old)
+    world.clock.move(0.6)
+    assert world.ask(OLD) == "allow"
+
+
 @pytest.mark.parametrize("failing", range(1, 6))
 def test_an_outage_that_ends_during_a_scan_refuses_no_pending_key(world: World, failing: int) -> None:
     """The Extension answers an outage as it answers a label that is absent: one look would take it for that."""
