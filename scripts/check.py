@@ -8,27 +8,21 @@ Their versions are locked by hash in scripts/lock-dev.txt; a second run uses wha
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
 from console import ROOT, colour, progress
+from tools import ToolsError, environment
 
-LOCK = ROOT / "scripts" / "lock-dev.txt"
 VERSIONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
 AT_ONCE = 2  # jobs
-
-
-class CheckError(Exception):
-    """Something that keeps the checks from running at all; the text says what to do."""
 
 
 class Step(NamedTuple):
@@ -86,30 +80,6 @@ def interpreters() -> dict[str, str]:
     return {version: newest[version][1] for version in VERSIONS if version in newest}
 
 
-def environment(version: str, python: str) -> str:
-    """The interpreter of a virtual environment with the locked tools; made, or made anew, where that is due."""
-    folder = ROOT / ".venv" / version
-    interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp = folder / "lock.sha256"
-    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if stamp.is_file() and stamp.read_text() == wanted and interpreter.exists():
-        return str(interpreter)
-    print(f"Installing the development tools for Python {version} into {folder.relative_to(ROOT)} ...", flush=True)
-    pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    try:
-        if python == sys.executable:
-            venv.create(folder, with_pip=True, clear=True)
-        else:
-            subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([*pip, "--require-hashes", "--requirement", str(LOCK)], check=True)
-    except subprocess.CalledProcessError:
-        raise CheckError(
-            f"the tools for Python {version} could not be installed, see above; is a Python package index reachable?"
-        ) from None
-    stamp.write_text(wanted)
-    return str(interpreter)
-
-
 def once(python: str) -> list[Job]:
     """The checks that one interpreter does for all."""
     return [
@@ -123,6 +93,15 @@ def once(python: str) -> list[Job]:
                 [
                     [python, "-m", "bandit", "--quiet", "authorizer.py"],  # without the exceptions in .bandit
                     [python, "-m", "bandit", "--quiet", "--recursive", "."],
+                ],
+            )
+        ],
+        [
+            Step(  # no ignored rule; the tests judge the README's SAM template
+                "cfn-lint",
+                [
+                    [python, "scripts/package.py"],
+                    [str(Path(python).with_name("cfn-lint")), "dist/template.yaml"],
                 ],
             )
         ],
@@ -193,12 +172,12 @@ def main() -> int:
     if arguments.all_pythons:
         found = interpreters()
         if not found:
-            raise CheckError(f"no Python of {VERSIONS[0]} to {VERSIONS[-1]} found on PATH or in pyenv")
+            raise ToolsError(f"no Python of {VERSIONS[0]} to {VERSIONS[-1]} found on PATH or in pyenv")
         absent = [version for version in VERSIONS if version not in found]
     else:
         found, absent = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}, []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        pythons = dict(zip(found, pool.map(environment, found.keys(), found.values())))
+        pythons = dict(zip(found, map(str, pool.map(environment, found.values()))))
     newest = list(pythons)[-1]
     tests = [each(version, python, model=version == newest) for version, python in pythons.items()]
     started = time.monotonic()
@@ -217,7 +196,7 @@ if __name__ == "__main__":
         sys.exit("check.py needs Python 3.10 or newer")
     try:
         sys.exit(main())
-    except (CheckError, OSError) as error:
+    except (ToolsError, OSError) as error:
         sys.exit(f"check.py: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

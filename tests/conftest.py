@@ -34,7 +34,7 @@ settings.register_profile(
 settings.load_profile("default")
 
 
-def load(name: str = "authorizer", path: Path = SUBJECT) -> ModuleType:
+def load(name: str = SUBJECT.stem, path: Path = SUBJECT) -> ModuleType:
     """A fresh copy of the authorizer's module, as in a new execution environment."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Virtual environments with locked tools, so that every script is one command on a machine that has only Python."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from console import ROOT
+
+
+class ToolsError(Exception):
+    """Something that keeps the tools from being installed; the text says what to do."""
+
+
+def environment(python: str, group: str = "dev") -> Path:
+    """The interpreter of a virtual environment with scripts/lock-GROUP.txt; made, or made anew, where that is due.
+
+    ``python`` is the interpreter to make it with. Raises ToolsError.
+    """
+    version = subprocess.run(
+        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    lock = ROOT / "scripts" / f"lock-{group}.txt"
+    folder = ROOT / ".venv" / (version if group == "dev" else f"{group}-{version}")
+    interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = folder / "lock.sha256"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted and interpreter.exists():
+        return interpreter
+    print(f"Installing {lock.name} for Python {version} into {folder.relative_to(ROOT)} ...", file=sys.stderr)
+    if python == sys.executable:
+        venv.create(folder, with_pip=True, clear=True)
+    else:
+        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+    pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    try:
+        subprocess.run([*pip, "--require-hashes", "--requirement", str(lock)], check=True)
+    except subprocess.CalledProcessError:
+        raise ToolsError(f"{lock.name} could not be installed; is a Python package index reachable?") from None
+    stamp.write_text(wanted)
+    return interpreter

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""What scripts/package.py makes: the same bytes everywhere, whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import package
+from conftest import ROOT
+from copies import MAX_DIRECT_BYTES, CopyError, parse_template, source, version_of, write_all
+
+CODE = source("authorizer.py")
+VERSION = version_of(CODE.decode())
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, bytes]:
+    return package.build()
+
+
+def checkout(folder: Path) -> Path:
+    """A second checkout with what packaging needs; the tools are the first one's."""
+    shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in package.WHEEL_SOURCES:
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(folder / "scripts" / "package.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, cwd="/", timeout=120)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[str, bytes]) -> None:
+    one, other = checkout(tmp_path / "one"), checkout(tmp_path / "the other one")
+    for name in (*package.WHEEL_SOURCES, "scripts/template.yaml"):
+        path = other / name
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as git may check out on Windows
+        path.chmod(0o600)
+        os.utime(path, (1, 1_000_000_000))
+    (other / "README.txt").write_text("no part of the commit\n")
+    (other / "stray.py").write_text("no part of the commit\n")
+    (other / "elsewhere").mkdir()
+    (other / "elsewhere" / "hatchling.py").write_text("raise SystemExit('another hatchling')\n")
+    unlike = {"TZ": "Asia/Tokyo", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1234567890"}
+    done = [run(one), run(other, **unlike, PYTHONHASHSEED="7", PYTHONPATH=str(other / "elsewhere"))]
+    assert [result.returncode for result in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert contents(one / "dist") == contents(other / "dist") == built
+
+
+@pytest.mark.parametrize("minor", range(10, 15))
+def test_every_python_makes_the_same_zip(minor: int, built: dict[str, bytes], tmp_path: Path) -> None:
+    python = shutil.which(f"python3.{minor}")
+    if not python or subprocess.run([python, "--version"], capture_output=True).returncode:
+        pytest.skip(f"this machine has no python3.{minor}")
+    code = "import package as p, sys; sys.stdout.buffer.write(p.stored_zip({'authorizer.py': sys.stdin.buffer.read()}))"
+    done = subprocess.run([python, "-c", code], input=CODE, stdout=subprocess.PIPE, cwd=ROOT / "scripts", check=True)
+    assert done.stdout == built["authorizer.zip"]
+
+
+def test_the_zip_holds_one_readable_file_that_lambda_can_import(built: dict[str, bytes], tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(built["authorizer.zip"])) as archive:
+        (info,) = archive.infolist()
+        assert (info.filename, info.external_attr >> 16, info.compress_type) == ("authorizer.py", 0o100644, 0)
+        assert archive.read(info) == CODE
+    path = tmp_path / "authorizer.zip"
+    path.write_bytes(built["authorizer.zip"])
+    code = "import sys; sys.path[:0] = sys.argv[1:]; import authorizer; print(authorizer.__file__, authorizer.handler)"
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert str(path) in done.stdout
+
+
+def test_the_wheel_installs_where_the_predecessors_users_have_it(built: dict[str, bytes], tmp_path: Path) -> None:
+    (name,) = [name for name in built if name.endswith(".whl")]
+    assert name == f"secure_authorizer-{VERSION}-py3-none-any.whl"
+    (tmp_path / name).write_bytes(built[name])
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--target", str(tmp_path / "site"), str(tmp_path / name)], check=True, timeout=120)
+    assert (tmp_path / "site" / "secure_authorizer" / "authorizer.py").read_bytes() == CODE
+    code = "from secure_authorizer.authorizer import handler; print(handler.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "site", stdout=subprocess.PIPE, check=True)
+    assert done.stdout.split() == [b"handler"]
+
+
+def test_the_wheels_record_is_right(built: dict[str, bytes]) -> None:
+    (name,) = [name for name in built if name.endswith(".whl")]
+    with zipfile.ZipFile(io.BytesIO(built[name])) as archive:
+        assert archive.testzip() is None
+        record = f"secure_authorizer-{VERSION}.dist-info/RECORD"
+        rows = {path: (digest, size) for path, digest, size in csv.reader(io.StringIO(archive.read(record).decode()))}
+        assert set(rows) == set(archive.namelist())
+        for path, (digest, size) in rows.items():
+            data = archive.read(path)
+            encoded = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+            assert path == record or (digest, size) == (f"sha256={encoded}", str(len(data)))
+
+
+def test_the_sums_are_of_all_files_and_are_printed_in_both_forms(tmp_path: Path, built: dict[str, bytes]) -> None:
+    done = run(ROOT, "--output", str(tmp_path / "new" / "folder"))
+    assert done.returncode == 0, done.stderr
+    files = contents(tmp_path / "new" / "folder")
+    assert files == built
+    sums = files["SHA256SUMS"].decode()
+    listed = {name: digest for digest, name in (line.split("  ") for line in sums.splitlines())}
+    assert set(listed) == set(files) - {"SHA256SUMS"}
+    for name, digest in listed.items():
+        hashed = hashlib.sha256(files[name])
+        assert digest == hashed.hexdigest()
+        assert f"{name} ({len(files[name])} bytes)\n  SHA-256 {digest}\n  base64  " in done.stdout
+        assert base64.b64encode(hashed.digest()).decode() in done.stdout
+
+
+def test_the_template_deploys_without_a_bucket(built: dict[str, bytes], capsys: pytest.CaptureFixture[str]) -> None:
+    left = 51_200 - len(built["template.yaml"])
+    with capsys.disabled():
+        print(f" [the template has {left} bytes left] ", end="")
+    assert left > 0
+
+
+def skeleton(place: str = package.PLACE) -> str:
+    return f"Resources:\n  F:\n    Type: X\n    Properties:\n      Code:\n        ZipFile: |\n{place}\nOutputs: {{}}\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["a\tb\n", "caf\u00e9\n", "no newline", "two newlines\n\n", " indented\n", "\nempty line\n", "", "\n", "a\rb\n",
+     "a = '{{resolve:ssm:x}}'\n", "x" * MAX_DIRECT_BYTES + "\n"],
+)  # fmt: skip
+def test_code_that_would_not_survive_is_not_inlined(code: str) -> None:
+    with pytest.raises(CopyError):
+        package.inlined(skeleton(), code)
+
+
+@pytest.mark.parametrize("place", ["", package.PLACE * 2, package.PLACE[1:]])
+def test_a_skeleton_has_one_place_for_the_code(place: str) -> None:
+    with pytest.raises(CopyError):
+        package.inlined(skeleton(place), "pass\n")
+
+
+@given(st.from_regex(r"\A[\n -~]*[!-~]\n\Z"))
+def test_inlined_code_survives_byte_for_byte(code: str) -> None:
+    try:
+        text = package.inlined(skeleton(), code)
+    except CopyError:
+        assert code[0] in " \n" or "{{resolve:" in code
+        return
+    assert parse_template(text)["Resources"]["F"]["Properties"]["Code"]["ZipFile"] == code
+
+
+def test_nothing_is_written_if_one_file_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError):
+        write_all(tmp_path, {"a": b"new", "missing/b": b"new"})
+    assert contents(tmp_path) == {"a": b"old"}
+
+
+def test_a_failure_is_one_line_and_leaves_the_old_files(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "checkout")
+    (folder / "authorizer.py").write_bytes(CODE + b"\t# a tab\n")
+    (folder / "dist").mkdir()
+    (folder / "dist" / "template.yaml").write_text("old")
+    done = run(folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("package.py: authorizer.py must be printable ASCII")
+    assert contents(folder / "dist") == {"template.yaml": b"old"}
+
+
+def test_a_wheel_that_cannot_be_built_is_one_line(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "checkout")
+    (folder / "pyproject.toml").write_text("[build-system\n")
+    done = run(folder)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("package.py: hatchling could not build the wheel: ")
+    assert not (folder / "dist").exists()
