@@ -64,7 +64,7 @@ def run(world: World, event: object, output: Everything) -> str:
     """Everything that comes out for an event: logs, answer, exception with its trace and chain."""
     output.seen = ""
     try:
-        return output.seen + json.dumps(world.handle(event, 700)) + output.seen
+        return output.seen + json.dumps(world.handle(event)) + output.seen
     except Exception as error:
         chain = "".join(traceback.TracebackException.from_exception(error, capture_locals=False).format())
         return chain + repr(error) + repr(vars(error)) + output.seen
@@ -89,6 +89,10 @@ def test_nothing_leaks_from_a_decision(world: World, key: str, form: str, level:
     events += [
         planted(rest_request({HEADER: key}, {HEADER: [key, key]}), key) | {"multiValueHeaders": {HEADER: [key, key]}}
     ]
+    twice = {HEADER: [key], HEADER.upper(): [key]}
+    events += [planted(rest_request(None, twice), key) | {"multiValueHeaders": twice}]
+    events += [planted(http_api_2({HEADER: f"{key},{key}"}), key) | {"headers": {HEADER: f"{key},{key}"}}]
+    events += [http_api_2({HEADER: key}) | {"routeKey": "GET /" + "x" * 180 + key}]  # cut in the middle of the key
     events += [http_api_2({HEADER: [key]}), http_api_2({HEADER: f"{key}é"})]
     for event in events:
         text = run(world, event, output)

@@ -32,6 +32,7 @@ MALFORMED = [
     ("RESPONSE_FORMAT", "simple "),
     ("LOG_LEVEL", CANARY),
     ("LOG_LEVEL", "10"),
+    ("LOG_LEVEL", "\u0130NFO"),  # a capital I with a dot, which is an i to some
     ("AWS_LAMBDA_LOG_LEVEL", CANARY),
     ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "0"),
     ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "65536"),
