@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""Cases that the model of rotations found, or could find only by luck, as plain tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType
+
+import pytest
+
+import rotation_report
+from console import ROOT
+from local_aws import CURRENT, PENDING, PREVIOUS
+from rotation_world import AUTHORIZER, RESCAN, BrokenPromiseError, Environment, Gateway, Judge, Knobs, World, compiled
+
+OLD, NEW, NEWER = "old-key-of-this-world", "new-key-of-this-world", "newer-key-of-this-world"
+GARBAGE = "never-a-key-0123456789"
+
+
+def begin(knobs: Knobs = Knobs(), code: CodeType = AUTHORIZER) -> tuple[World, Judge]:
+    """A world where OLD has been AWSCURRENT for an hour, and one environment. A reading takes 10 ms."""
+    world = World(knobs)
+    world.put(OLD)
+    world.advance(3600.0)
+    return world, Judge(Environment(world, code), letters="ab")
+
+
+# A refusal's data serves for a second, for keys other than the one that it was read for.
+
+
+def test_a_failure_in_the_second_look_of_a_wrong_key_hides_no_pending_version() -> None:
+    world, judge = begin(Knobs(accept_previous=0))
+    world.put(NEW, PENDING)
+    world.advance(2.0)
+    world.after(2, lambda: world.set_outage("absent"))
+    world.after(3, lambda: world.set_outage(None))
+    assert judge.ask(GARBAGE).outcome == "refuse"
+    assert judge.ask(NEW).outcome == "allow"
+
+
+def test_a_roll_back_in_the_second_look_of_a_wrong_key_hides_no_version() -> None:
+    world, judge = begin()
+    world.put(NEW)
+    world.advance(2.0)
+    world.after(5, world.roll_back)
+    assert judge.ask(GARBAGE).outcome == "refuse"
+    assert judge.ask(OLD).outcome == "allow"
+
+
+def test_one_look_that_finds_its_key_leaves_no_older_refusal_in_force() -> None:
+    world, judge = begin(Knobs(cache=0, accept_previous=0))
+    world.put(NEW, PENDING)
+    world.advance(2.0)
+    assert judge.ask(GARBAGE).outcome == "refuse"
+    world.set_outage("absent")
+    world.after(1, lambda: world.set_outage(None))
+    assert judge.ask(OLD).outcome == "allow"
+    assert judge.ask(NEW).outcome == "allow"
+
+
+def test_a_roll_back_in_the_last_second_of_awsprevious() -> None:
+    world, judge = begin(Knobs(accept_previous=60))
+    world.put(NEW)
+    world.advance(59.5)
+    assert judge.ask(GARBAGE).outcome == "refuse"
+    world.roll_back()
+    world.advance(0.49)
+    assert judge.ask(OLD).outcome == "allow"
+    assert judge.ask(GARBAGE).outcome == "refuse"
+    world.advance(0.1)
+    assert judge.ask(OLD).outcome == "allow"
+
+
+# Why a refusal needs two looks: with one, each of these is a wrong refusal.
+
+ONE_LOOK = ("if seen == before:", "if True:")
+
+
+def an_outage_ends_between_two_labels(code: CodeType) -> str:
+    """Secrets Manager fails while AWSPENDING is read, which looks like absence, and answers for AWSCURRENT."""
+    world, judge = begin(code=code)
+    world.put(NEW, PENDING)
+    world.advance(2.0)
+    world.set_outage("absent")
+    world.after(1, lambda: world.set_outage(None))
+    return judge.ask(NEW).outcome
+
+
+def awscurrent_is_moved_back_between_two_labels(code: CodeType) -> str:
+    """OLD is AWSPREVIOUS when AWSCURRENT is read, and AWSCURRENT when AWSPREVIOUS is read."""
+    world, judge = begin(code=code)
+    world.put(NEW)
+    world.advance(2.0)
+    world.after(2, world.roll_back)
+    return judge.ask(OLD).outcome
+
+
+@pytest.mark.parametrize("case", [an_outage_ends_between_two_labels, awscurrent_is_moved_back_between_two_labels])
+def test_two_looks_see_what_one_look_misses(case: Callable[[CodeType], str]) -> None:
+    assert case(AUTHORIZER) == "allow"
+    with pytest.raises(BrokenPromiseError, match=r"^\(a\)"):
+        case(compiled(ONE_LOOK))
+
+
+@pytest.mark.parametrize("reading", range(7))
+@pytest.mark.parametrize("keep_pending", [True, False])
+def test_a_rotation_that_finishes_between_two_readings_hides_neither_key(reading: int, keep_pending: bool) -> None:
+    for key in (OLD, NEW):
+        for first in (GARBAGE, key):
+            world, judge = begin()
+            world.put(NEW, PENDING)
+            world.advance(2.0)
+            world.after(reading, lambda: world.finish(keep_pending))
+            judge.ask(first)
+            assert judge.ask(key).outcome == "allow"
+
+
+# The bound on accepting a dead key, reached to within a millisecond.
+
+
+def test_a_dead_key_is_accepted_for_cache_seconds_and_no_longer() -> None:
+    world, judge = begin(Knobs(accept_previous=0))
+    assert judge.ask(OLD).outcome == "allow"
+    arrived = world.now - 0.02  # two readings
+    world.put(NEW)
+    world.until(arrived + 60.0 - 0.001)
+    assert judge.ask(OLD).outcome == "allow"
+    world.until(arrived + 60.0 + 0.001)
+    assert judge.ask(OLD).outcome == "refuse"
+
+
+def test_a_dead_key_is_accepted_for_max_stale_seconds_of_an_outage_and_no_longer() -> None:
+    world, judge = begin(Knobs(accept_previous=0))
+    assert judge.ask(OLD).outcome == "allow"
+    arrived = world.now - 0.02
+    world.put(NEW)
+    world.set_outage("absent")
+    world.until(arrived + 300.0 - 0.001)
+    assert judge.ask(OLD).outcome == "allow"
+    assert judge.ask(OLD).outcome == "error"
+
+
+def test_awsprevious_is_accepted_until_its_time_is_over_and_not_for_cache_seconds_more() -> None:
+    world, judge = begin()
+    world.put(NEW)
+    created = world.now
+    world.until(created + 900.0 - 10.0)
+    assert judge.ask(OLD).outcome == "allow"
+    world.until(created + 900.0 - 0.001)
+    assert judge.ask(OLD).outcome == "allow"
+    world.until(created + 900.0)
+    assert judge.ask(OLD).outcome == "refuse"
+
+
+def test_api_gateway_adds_its_own_cache_to_the_bound() -> None:
+    world, judge = begin(Knobs(accept_previous=0, gateway=300))
+    gateway = Gateway(world)
+    assert judge.ask(OLD).outcome == "allow"
+    arrived = world.now - 0.02
+    world.put(NEW)
+    world.until(arrived + 60.0 - 0.001)
+    assert judge.ask_through(gateway, OLD) == "allow"
+    world.until(arrived + 60.0 + 300.0 - 0.002)
+    assert judge.ask_through(gateway, OLD) == "allow"
+    world.until(arrived + 60.0 + 300.0)
+    assert judge.ask_through(gateway, OLD) == "refuse"
+
+
+# Ages are taken at a request's arrival.
+
+
+def test_a_slow_reading_does_not_make_its_own_answer_old() -> None:
+    world, judge = begin(Knobs(cache=0, max_stale=0))
+    assert judge.ask(OLD).outcome == "allow"
+    world.advance(5.0)
+    answer = judge.ask(NEW)
+    assert answer.outcome == "refuse" and answer.answered > answer.arrived
+
+
+# Documented limits, and what to do about each.
+
+
+def test_limit_a_key_that_is_sent_before_it_exists_is_refused_and_that_refusal_is_cached() -> None:
+    world, judge = begin(Knobs(gateway=300))
+    gateway = Gateway(world)
+    assert judge.ask_through(gateway, NEW) == "refuse"
+    world.put(NEW, PENDING)
+    world.advance(299.0)
+    assert judge.ask_through(gateway, NEW) == "refuse"  # hence: put the key into Secrets Manager before it is sent
+    world.advance(2.0)
+    assert judge.ask_through(gateway, NEW) == "allow"
+
+
+def test_a_key_that_is_sent_a_second_after_its_creation_is_allowed() -> None:
+    world, judge = begin(Knobs(gateway=300))
+    gateway = Gateway(world)
+    assert judge.ask_through(gateway, GARBAGE) == "refuse"
+    world.put(NEW, PENDING)
+    world.advance(RESCAN + 0.001)
+    assert judge.ask_through(gateway, NEW) == "allow"
+
+
+def test_limit_two_failures_that_hit_just_both_readings_of_awspending_look_like_absence() -> None:
+    world, judge = begin()
+    world.put(NEW, PENDING)
+    world.advance(2.0)
+    for reading, outage in ((0, "absent"), (1, None), (2, "absent"), (3, None)):
+        world.after(reading, lambda outage=outage: world.set_outage(outage))  # type: ignore[misc]
+    with pytest.raises(BrokenPromiseError, match=r"^\(a\)"):
+        judge.ask(NEW)
+
+
+def test_limit_a_pending_version_older_than_accept_previous_gives_the_old_key_no_time() -> None:
+    world, judge = begin()
+    world.put(NEW, PENDING)
+    world.advance(901.0)
+    world.finish()
+    assert judge.ask(OLD).outcome == "refuse"  # edges that still send it are refused
+
+
+def test_a_retry_with_a_fresh_pending_version_gives_the_old_key_its_time() -> None:
+    world, judge = begin()
+    world.put(NEW, PENDING)
+    world.advance(901.0)
+    world.unlabel(PENDING)  # hence: take AWSPENDING away before trying again
+    world.put(NEWER, PENDING)
+    world.finish()
+    world.advance(899.0)
+    assert judge.ask(OLD).outcome == "allow"
+
+
+def test_limit_a_roll_back_long_after_the_rotation_gives_the_newer_key_no_time() -> None:
+    world, judge = begin()
+    world.put(NEW)
+    world.advance(901.0)
+    world.roll_back()
+    assert judge.ask(NEW).outcome == "refuse"
+
+
+def test_a_roll_back_by_a_new_version_with_the_old_key_gives_the_newer_key_its_time() -> None:
+    world, judge = begin()
+    world.put(NEW)
+    world.advance(901.0)
+    world.put(OLD)  # hence: put the old key's value anew instead of moving AWSCURRENT
+    world.advance(899.0)
+    assert judge.ask(NEW).outcome == "allow"
+    assert judge.ask(OLD).outcome == "allow"
+
+
+def test_limit_a_second_rotation_takes_awsprevious_from_the_key_before() -> None:
+    world, judge = begin()
+    world.put(NEW)
+    world.advance(60.0)
+    world.put(NEWER)
+    assert judge.ask(OLD).outcome == "refuse"  # hence: rotate again only when CloudFront has rolled out
+    assert judge.ask(NEW).outcome == "allow"
+
+
+# The report is about the same things.
+
+
+def test_the_report_tells_the_port_from_the_authorizer() -> None:
+    results = [rotation_report.compare(seed) for seed in range(4)]
+    assert sum(port.refused for port, *_ in results) > 0
+    assert [authorizer.refused for *_, authorizer in results] == [0] * 4
+
+
+def test_the_picture_is_the_one_that_the_report_draws() -> None:
+    assert (ROOT / ".github" / "rotation.svg").read_text("utf-8") == rotation_report.svg()
