@@ -184,10 +184,9 @@ class Authorizer:
         """The answer to one event, logged; see ``handler``."""
         fields: Event = event if isinstance(event, dict) else {}
         version_2 = fields.get("version") == "2.0"
-        bare = not any(name in fields for name in ("version", "type", "methodArn"))
-        policy = self.settings.response_format == "iam" or (
-            self.settings.response_format == "auto" and not version_2 and not bare
-        )
+        policy = self.settings.response_format == "iam"
+        if self.settings.response_format == "auto" and not version_2:
+            policy = any(name in fields for name in ("version", "type", "methodArn"))  # else it is the bare event
         arn = STAGE_ARN.match(text_at(fields, "routeArn" if version_2 else "methodArn")) if policy else None
         values = header_values(fields, self.settings.header)
         key, reason = presented_key(*values)
@@ -455,7 +454,8 @@ def text_at(value: object, *path: str) -> str:
 
 def escaped(text: str) -> str:
     """Bounded, printable ASCII and without double quotes: no value can forge a line, or a field of one."""
-    return text[:MAX_FIELD_LENGTH].encode("unicode_escape").decode().replace('"', "'")
+    text = text[:MAX_FIELD_LENGTH].replace('"', "'")
+    return text if text.isascii() and text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def time_left(deadline: float) -> float:
