@@ -52,18 +52,15 @@ FIELDS = ("outcome", "reason", "stage", "version_id", "request_id", "source_ip",
 TEXT_LINE = " ".join([f'{name}="%s"' for name in FIELDS])
 
 PENDING, CURRENT, PREVIOUS = "AWSPENDING", "AWSCURRENT", "AWSPREVIOUS"  # the way a version travels
-ABSENT = "current_unreadable"  # one answer of the Extension for: no such label, no such secret, access denied
+ABSENT = "absent"  # the Extension's one answer to: no such label, no such secret, access denied
 PROBLEMS = {  # by reason code, what a SecretUnavailableError says
-    ABSENT: "Secrets Manager did not give the AWSCURRENT version. Check SECRET_NAME and the role's "
+    "current_unreadable": "Secrets Manager did not give AWSCURRENT. Check SECRET_NAME, and the role's "
     "secretsmanager:GetSecretValue and kms:Decrypt; the Extension's own log lines give the cause",
-    "current_unusable": "the AWSCURRENT version holds no usable key. It must be a JSON object whose member "
-    "SECRET_KEY_NAME is a string of visible ASCII characters",
-    "session_rejected": "the Extension rejected AWS_SESSION_TOKEN. Check that nothing changes that variable, and "
-    "that the Extension is what listens on PARAMETERS_SECRETS_EXTENSION_HTTP_PORT",
-    "extension_unavailable": "the Extension did not answer in time. Check that its layer is attached and is for "
-    "the function's architecture, and that the function's network reaches Secrets Manager",
-    "answer_unexpected": "the answer is not one of the Extension's. Check that the Extension is what listens "
-    "on PARAMETERS_SECRETS_EXTENSION_HTTP_PORT",
+    "current_unusable": "AWSCURRENT has no usable key: SECRET_KEY_NAME must be a string of visible ASCII in a JSON object",
+    "session_rejected": "the Extension rejected AWS_SESSION_TOKEN. Check that nothing changes it, and the port",
+    "extension_unavailable": "the Extension did not answer in time. Check its layer, the layer's architecture, and the "
+    "function's network route to Secrets Manager",
+    "answer_unexpected": "that is no answer of the Extension's. Check PARAMETERS_SECRETS_EXTENSION_HTTP_PORT",
 }
 
 VISIBLE = re.compile(r"[!-~]+")  # visible ASCII: what any header can carry unchanged
@@ -301,7 +298,7 @@ class Authorizer:
             elif result == ABSENT and isinstance(current, Reading):
                 self.readings.pop(stage, None)
             else:
-                problem = problem or result
+                problem = problem or (result if result != ABSENT else "current_unreadable")
         if isinstance(current, Reading) and not current.digest:
             problem = problem or "current_unusable"
         logger.debug("scan found %s", {stage: getattr(it, "version_id", it) for stage, it in results.items()})
@@ -404,13 +401,12 @@ def presented_key(singles: list[object], listed: list[object]) -> tuple[str, str
     """The one key among a header's values, or "" and the reason code of a refusal."""
     if len(singles) > 1 or len(listed) > 1 or (singles and listed and singles != listed):
         return "", "header_ambiguous"
-    for value in singles or listed:
-        if value is None or value == "":
-            break
-        if isinstance(value, str) and len(value) <= MAX_KEY_LENGTH and VISIBLE.fullmatch(value):
-            return value, ""
+    value = (singles or listed or [None])[0]
+    if value is None or value == "":
+        return "", "header_missing"
+    if not isinstance(value, str) or len(value) > MAX_KEY_LENGTH or not VISIBLE.fullmatch(value):
         return "", "header_malformed"
-    return "", "header_missing"
+    return value, ""
 
 
 def now() -> Moment:

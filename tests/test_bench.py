@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""The scripts that measure: that they run, measure what they say and judge it rightly. No duration is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bench
+import timing_leak
+from conftest import ROOT
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script's end: its output and exit status."""
+    script, *rest = arguments
+    command = [sys.executable, str(ROOT / "scripts" / script), *rest]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("script", ["bench.py", "timing_leak.py"])
+def test_help_tells_the_exit_statuses(script: str) -> None:
+    done = run(script, "--help")
+    assert done.returncode == 0 and "Exit status" in done.stdout and "--json" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["bench.py", "--runs", "0"], ["timing_leak.py", "--samples", "1"]])
+def test_a_number_too_small_is_one_clear_line(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2 and "must be at least" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_bench_without_peers_says_what_it_left_out_and_counts_calls() -> None:
+    done = run("bench.py", "--no-peers", "--json", "--runs", "2", "--requests", "20")
+    assert done.returncode in (0, 1), done.stderr
+    report = json.loads(done.stdout)
+    assert report["left_out"] == dict.fromkeys(bench.PEERS, "--no-peers was given")
+    results = report["results"]
+    assert list(results) == list(bench.SUBJECTS)
+    for figures in results.values():
+        for phase in ("allow", "refuse", "pending"):
+            assert 0 < figures[f"{phase}_p50_ms"]["median"] <= figures[f"{phase}_p99_ms"]["max"]
+        assert 0 < figures["import_ms"]["median"] < figures["cold_ms"]["max"]
+    calls = {name: figures["burst_calls"]["median"] for name, figures in results.items()}
+    assert calls[bench.FLOOR] == 0 and calls[bench.NAIVE] == 2000  # two labels for each of 1,000
+    assert results[bench.OWN]["scan_calls"]["runs"] == [4, 4]  # two looks over two labels
+    assert all(calls > 0 and calls % 4 == 0 for calls in results[bench.OWN]["burst_calls"]["runs"])
+    missed = [row for row in report["targets"] if row["met"] is False]
+    assert done.returncode == (1 if missed else 0)
+
+
+def test_a_subject_that_cannot_be_imported_gives_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_bytes((ROOT / "scripts" / "measured" / "worker.py").read_bytes())
+    measuring = bench.Bench(Path(sys.executable), tmp_path, 1)
+    try:
+        with pytest.raises(RuntimeError, match="No module named 'not_installed'"):
+            measuring.cold("not_installed", "extension")
+    finally:
+        measuring.close()
+
+
+def test_a_wrong_answer_is_not_measured() -> None:
+    with pytest.raises(RuntimeError, match="it answered refuse in place of allow"):
+        bench.right({"times_ms": [1.0], "outcomes": {"allow": 5, "refuse": 1}}, {"allow"})
+
+
+def figures(**values: float) -> bench.Summary:
+    """Results of one subject, the same in each run."""
+    usual = {"allow_p50_ms": 1.0, "refuse_p50_ms": 1.0, "cold_ms": 10.0, "burst_calls": 4.0, "scan_calls": 4.0}
+    measured = {**usual, **values}.items()
+    return {name: {"median": value, "min": value, "max": value, "runs": [value]} for name, value in measured}
+
+
+@pytest.mark.parametrize(
+    ("own", "peer", "missed"),
+    [
+        ({}, {}, []),
+        ({"allow_p50_ms": 1.51}, {}, ["warm allow p50 / floor"]),
+        ({"refuse_p50_ms": 1.51}, {}, ["warm refusal p50 / floor"]),
+        ({}, {"allow_p50_ms": 0.9}, ["warm allow p50 / fastest peer"]),
+        ({}, {"refuse_p50_ms": 0.9}, ["warm refusal p50 / fastest peer"]),
+        ({"cold_ms": 11.1}, {}, ["cold import + first answer / naive client"]),
+        ({}, {"cold_ms": 49.0}, ["cold import + first answer / fastest boto3 peer"]),
+        ({"burst_calls": 12.0}, {}, ["scans for 1,000 wrong keys in one second, the most in a run"]),
+    ],
+)
+def test_a_target_is_missed_beyond_its_limit(own: dict[str, float], peer: dict[str, float], missed: list[str]) -> None:
+    usual = {"allow_p50_ms": 2.0, "refuse_p50_ms": 2.0, "cold_ms": 60.0}
+    peers = {name: figures(**{**usual, **peer}) for name in bench.PEERS}
+    naive = figures(allow_p50_ms=3.0, refuse_p50_ms=3.0)
+    rows = bench.targets({bench.OWN: figures(**own), bench.FLOOR: figures(), bench.NAIVE: naive, **peers})
+    assert len(rows) == 7
+    assert [row["target"] for row in rows if row["met"] is False] == missed
+    assert all(row["met"] is not None for row in rows)
+
+
+def test_a_target_about_absent_peers_is_neither_met_nor_missed() -> None:
+    rows = bench.targets({bench.OWN: figures(), bench.FLOOR: figures(), bench.NAIVE: figures()})
+    unknown = [row["target"] for row in rows if row["met"] is None]
+    assert unknown == [
+        "warm allow p50 / fastest peer",
+        "warm refusal p50 / fastest peer",
+        "cold import + first answer / fastest boto3 peer",
+    ]
+
+
+def test_timing_leak_runs_beside_a_control_that_shares_all_but_the_last_character() -> None:
+    done = run("timing_leak.py", "--json", "--samples", "300")
+    assert done.returncode in (0, 1, 2), done.stderr
+    report = json.loads(done.stdout)
+    [control] = [row for row in report["results"] if row["meaning"] == "control"]
+    assert control["what"].startswith("control: ==")
+    assert control["classes"] == ["no character right", "all but the last right"]
+    judged = [(row["what"], tuple(row["classes"])) for row in report["results"] if row["meaning"] == "leak"]
+    assert len(judged) == len(set(judged)) == 10  # for the comparison and for the refusal: three shares, two lengths
+    assert done.returncode == (2 if not report["control_caught"] else 1 if report["leak_seen"] else 0)
+
+
+def row(meaning: str, t: float) -> dict[str, Any]:
+    return {"meaning": meaning, "t": t}
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([row("control", -4.6), row("leak", 4.4)], (True, False)),
+        ([row("control", 4.4), row("leak", 0.0)], (False, False)),
+        ([row("control", 9.0), row("leak", 0.0), row("leak", -4.6)], (True, True)),
+        ([row("control", 9.0), row("the key's own length", 50.0)], (True, False)),
+    ],
+)
+def test_the_verdict_goes_by_the_threshold_in_both_directions(results: list[Any], expected: tuple[bool, bool]) -> None:
+    assert timing_leak.verdict(results) == expected
+
+
+def test_welch_gives_the_t_worked_out_by_hand() -> None:
+    # Means 2 and 4, variances 1 and 4: (2 - 4) / sqrt(1/3 + 4/3).
+    assert timing_leak.welch([1, 2, 3], [2, 4, 6]) == pytest.approx(-2 / (5 / 3) ** 0.5)
+
+
+def test_a_difference_under_noise_is_found_by_cropping() -> None:
+    noise = [1_000_000] * 50
+    fast = [100, 101, 102, 103] * 100 + noise
+    slow = [102, 103, 104, 105] * 100 + noise
+    assert abs(timing_leak.welch(fast, slow)) < timing_leak.THRESHOLD
+    assert timing_leak.greatest_t(fast, slow) < -timing_leak.THRESHOLD
+
+
+@given(secret=st.text(timing_leak.ALPHABET, min_size=1, max_size=40), data=st.data())
+def test_a_wrong_key_is_right_up_to_where_it_should_be(secret: str, data: st.DataObject) -> None:
+    shared = data.draw(st.integers(0, len(secret) - 1))
+    key = timing_leak.wrong_key(secret, shared)
+    assert len(key) == len(secret)
+    assert [a == b for a, b in zip(key, secret)] == [True] * shared + [False] * (len(secret) - shared)
