@@ -108,14 +108,14 @@ def once(python: str) -> list[Job]:
     ]
 
 
-def each(version: str, python: str, model: bool) -> Job:
-    """The checks that every interpreter has to pass; ``model`` is whether with the long tests marked so."""
+def each(version: str, python: str, long: bool) -> Job:
+    """The checks that every interpreter has to pass; ``long`` is whether with the tests marked so."""
     coverage = [python, "-m", "coverage"]
     data = f"--data-file=.coverage-{version}"
-    selection = [] if model else ["-m", "not model"]
+    selection = [] if long else ["-m", "not long"]
     return [
         Step(
-            f"Python {version}: tests" + ("" if model else ", without the model"),
+            f"Python {version}: tests" + ("" if long else ", without the long ones"),
             [[*coverage, "run", data, "-m", "pytest", "-q", *selection]],
         ),
         Step(f"Python {version}: branch coverage", [[*coverage, "report", data]]),
@@ -165,7 +165,7 @@ def main() -> int:
         "--all-pythons",
         action="store_true",
         help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, not just this one; "
-        "the long tests marked as model run under the newest only",
+        "the tests marked long run under the newest only",
     )
     arguments = parser.parse_args()
     os.chdir(ROOT)
@@ -179,7 +179,7 @@ def main() -> int:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         pythons = dict(zip(found, map(str, pool.map(environment, found.values()))))
     newest = list(pythons)[-1]
-    tests = [each(version, python, model=version == newest) for version, python in pythons.items()]
+    tests = [each(version, python, long=version == newest) for version, python in pythons.items()]
     started = time.monotonic()
     results = run_all([*reversed(tests), *once(pythons[newest])])  # the longest job first, so that it ends soon
     print(colour("bold", f"\n== Summary, after {time.monotonic() - started:.0f} s"))

@@ -17,6 +17,8 @@ import bench
 import timing_leak
 from conftest import ROOT
 
+pytestmark = pytest.mark.long
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A script's end: its output and exit status."""

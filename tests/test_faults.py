@@ -157,7 +157,7 @@ def set_up(world: World, state: str) -> None:
     world.secret.put(NEW, PENDING)
     if state != "absent":
         assert world.ask(OLD) == "allow"
-        world.clock.move({"fresh": 30, "stale": 299, "too old": 301}[state])
+        world.clock.move({"fresh": 30, "stale": 280, "too old": 301}[state])
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "refused", "generic 400"])
