@@ -9,15 +9,17 @@ Allows   a key equal to the one in the version labelled AWSPENDING or AWSCURRENT
          version is younger than ACCEPT_PREVIOUS_SECONDS, in the one labelled AWSPREVIOUS. A match needs
          no new reading for CACHE_SECONDS; while a label cannot be read, its last reading serves for
          MAX_STALE_SECONDS.
-Refuses  a header that is missing, given twice or malformed, without reading anything; and a key that all
-         labels, read twice with one result and no more than a second before it arrived, do not know.
-Raises   when it cannot know: ``SecretUnavailableError`` if a label could not be read and the key matched
-         nothing, ``SettingsError`` (a ``ValueError``) if a setting is missing or malformed. API Gateway
-         answers 500 and, unlike a refusal, does not cache it.
+Refuses  a header that is missing, given twice or malformed (and an event that names no stage where a policy
+         has to), without reading anything; and a key that two readings in a row of all labels do not know.
+         They are made when the request arrives, or were at most a second before.
+Raises   when it cannot know: ``SecretUnavailableError`` if the key matched nothing and a label could not be
+         read or AWSCURRENT holds no usable key; ``SettingsError`` (a ``ValueError``) if a setting is missing
+         or malformed. API Gateway answers 500 and, unlike a refusal, does not cache it.
 
 All rightful traffic carries one key and API Gateway caches a refusal for up to an hour, so one wrong "no"
 is an outage of the whole API. That is why a refusal needs fresh data and a match does not, and why "could
-not read" never becomes "no". The settings are environment variables: see ``Settings``.
+not read" never becomes "no". That holds with SECRETS_MANAGER_TTL=0: otherwise the Extension's answers may be
+old. The settings are environment variables: see ``Settings``.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ RFC_3339 = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(
 EPOCH_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]+)?")
 LEVEL = re.compile(r"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL", re.ASCII | re.IGNORECASE)
 FORMAT = re.compile(r"auto|simple|iam")
+DAY = range(86_401)  # seconds that a setting may have
 
 logger = logging.getLogger("authorizer")  # the same name whatever this file is called
 
@@ -121,25 +124,25 @@ class Settings:
                 wrong.append(f"{name} must be {rule}")
             return value
 
-        def number(name: str, default: int, least: int, most: int) -> int:
+        def number(name: str, default: int, allowed: range, example: int) -> int:
             value = env.get(name) or str(default)
-            if re.fullmatch("[0-9]{1,6}", value) and least <= int(value) <= most:
+            if re.fullmatch("[0-9]{1,6}", value) and int(value) in allowed:
                 return int(value)
-            wrong.append(f"{name} must be a whole number from {least} to {most}, for example {default}")
+            wrong.append(f"{name} must be a whole number from {allowed[0]} to {allowed[-1]}, for example {example}")
             return default
 
         self.secret_name = text("SECRET_NAME", "", VISIBLE, "a secret's name or ARN, for example prod/origin-key")
         self.key_name = text("SECRET_KEY_NAME", "", re.compile(".+"), "a member of the secret, for example key")
         self.header = text("HEADER_NAME", "x-origin-verify", TOKEN, "a header's name, for example x-api-key").lower()
-        self.accept_previous_seconds = number("ACCEPT_PREVIOUS_SECONDS", 0, 0, 86_400)
-        self.cache_seconds = number("CACHE_SECONDS", 60, 0, 86_400)
-        self.max_stale_seconds = number("MAX_STALE_SECONDS", 300, 0, 86_400)
+        self.accept_previous_seconds = number("ACCEPT_PREVIOUS_SECONDS", 0, DAY, 900)
+        self.cache_seconds = number("CACHE_SECONDS", 60, DAY, 60)
+        self.max_stale_seconds = number("MAX_STALE_SECONDS", 300, DAY, 300)
         self.response_format = text("RESPONSE_FORMAT", "auto", FORMAT, "auto, simple or iam, for example auto")
         level_from = "LOG_LEVEL" if env.get("LOG_LEVEL") else "AWS_LAMBDA_LOG_LEVEL"
         level = text(level_from, "INFO", LEVEL, "DEBUG, INFO, WARNING, ERROR or CRITICAL, for example INFO")
         self.json_logs = env.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
-        self.port = number("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", 2773, 1, 65_535)
-        self.extension_ttl = number("SECRETS_MANAGER_TTL", 300, 0, 300)
+        self.port = number("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", 2773, range(1, 65_536), 2773)
+        self.extension_ttl = number("SECRETS_MANAGER_TTL", 300, range(301), 0)
         self.token = text("AWS_SESSION_TOKEN", "", VISIBLE, "as Lambda sets it, which it does not under SnapStart")
         if wrong:
             raise SettingsError("; ".join(wrong))
@@ -157,9 +160,13 @@ class Reading:
         self.read_at = read_at  # arrival of the request that caused the reading, so never after it
         self.expires = float("inf")  # seconds since 1970
 
+    def rank(self, arrived: Moment) -> tuple[bool, float]:
+        """Whether it has expired, and its age in seconds: the less, the better."""
+        return arrived[1] >= self.expires, age(self.read_at, arrived)
+
     def serves(self, arrived: Moment, seconds: float) -> bool:
         """Whether a match with this reading is enough, if it may be that old."""
-        return age(self.read_at, arrived) <= seconds and arrived[1] < self.expires
+        return self.rank(arrived) <= (False, seconds)
 
 
 class Authorizer:
@@ -239,12 +246,12 @@ class Authorizer:
         return hmac.digest(self.salt, key.encode("ascii"), "sha256")
 
     def find(self, digest: bytes, arrived: Moment) -> Reading | None:
-        """The youngest reading with that digest; of equally young ones AWSCURRENT's."""
+        """The best reading with that digest; of equally good ones AWSCURRENT's."""
         found: Reading | None = None
         for stage in (PREVIOUS, PENDING, CURRENT):  # no early exit: the time must not tell which one matched
             reading = self.readings.get(stage)
             if reading and hmac.compare_digest(digest, reading.digest):
-                if not found or age(reading.read_at, arrived) <= age(found.read_at, arrived):
+                if not found or reading.rank(arrived) <= found.rank(arrived):
                     found = reading
         return found
 
@@ -254,7 +261,8 @@ class Authorizer:
         One look can miss a live version: when AWSCURRENT is moved back during it, or when an outage begins or
         ends during it, since a label that fails looks like one that is absent.
         """
-        budget = WARM_SCAN_SECONDS if self.readings else COLD_SCAN_SECONDS
+        known = any(reading.serves(arrived, self.settings.max_stale_seconds) for reading in self.readings.values())
+        budget = WARM_SCAN_SECONDS if known else COLD_SCAN_SECONDS
         remaining = getattr(context, "get_remaining_time_in_millis", None)
         if remaining:
             budget = min(budget, remaining() / 1000 - RESERVED_SECONDS)
@@ -282,13 +290,14 @@ class Authorizer:
         its last reading; that it is absent is believed only beside a reading of AWSCURRENT.
         """
         grace = self.settings.accept_previous_seconds
-        pending = self.read(PENDING, arrived, deadline, 3 if grace else 2)
-        current = self.read(CURRENT, arrived, deadline, 2 if grace else 1)
+        half = (time.monotonic() + deadline) / 2  # a label that hangs must leave the others their time
+        pending = self.read(PENDING, arrived, half)
+        current = self.read(CURRENT, arrived, deadline)  # without which AWSPREVIOUS is not read
         results: dict[str, Reading | str] = {CURRENT: current, PENDING: pending}
         if isinstance(current, Reading):
             results[PREVIOUS] = ABSENT
             if grace and arrived[1] < current.created + grace:
-                previous = results[PREVIOUS] = self.read(PREVIOUS, arrived, deadline, 1)
+                previous = results[PREVIOUS] = self.read(PREVIOUS, arrived, deadline)
                 if isinstance(previous, Reading):
                     previous.expires = current.created + grace
         problem: str | None = None
@@ -304,10 +313,8 @@ class Authorizer:
         logger.debug("scan found %s", {stage: getattr(it, "version_id", it) for stage, it in results.items()})
         return problem
 
-    def read(self, stage: str, arrived: Moment, deadline: float, labels_left: int) -> Reading | str:
-        """Read one label, trying again what may pass; its reading or a reason code."""
-        start = time.monotonic()
-        deadline = start + (deadline - start) / labels_left  # one that hangs must leave the others their time
+    def read(self, stage: str, arrived: Moment, deadline: float) -> Reading | str:
+        """Read one label, trying again what may pass; its reading, ABSENT, or a reason code."""
         while True:
             try:
                 status, body = self.fetch(stage, deadline)

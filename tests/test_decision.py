@@ -191,6 +191,21 @@ def test_of_two_readings_of_one_version_the_younger_counts(world: World) -> None
     assert answer["context"]["secretStage"] == PENDING
 
 
+def test_of_two_readings_of_one_version_one_that_has_not_ended_counts(world: World) -> None:
+    """After a rollback by way of AWSPENDING a version can bear it and AWSPREVIOUS."""
+    world.set(ACCEPT_PREVIOUS_SECONDS="100")
+    old = world.secret.put(OLD)
+    world.secret.put(NEW)
+    world.secret.label(PENDING, old)
+    assert world.ask(NEW) == "allow"
+    world.clock.move(61)
+    world.extension.faults[PENDING] = unavailable
+    assert world.ask(NEW) == "allow"  # so AWSPREVIOUS has the younger reading
+    world.clock.move(61)
+    world.extension.stop()
+    assert world.ask(OLD) == "allow"
+
+
 @pytest.mark.parametrize("clock", ["moved", "wall_moved"])
 def test_the_clock_that_saw_more_time_counts(world: World, clock: str) -> None:
     """A frozen environment may not advance its monotonic clock."""
@@ -331,3 +346,18 @@ def test_the_secret_may_be_given_by_arn(world: World) -> None:
     world.secret.put(OLD)
     world.set(SECRET_NAME=world.secret.arn)
     assert world.ask(OLD) == "allow"
+
+
+def test_after_a_revocation_as_in_the_readme_the_leaked_key_ends(world: World) -> None:
+    """The leaked version bears AWSPENDING still, as a rotator left it: every label must go."""
+    world.set(ACCEPT_PREVIOUS_SECONDS="900")
+    world.secret.put(NEWER)
+    leaked = world.secret.put(OLD, PENDING)
+    world.secret.finish(keep_pending=True)
+    assert world.ask(OLD) == "allow"
+    world.secret.put(NEW)
+    for stage in [stage for stage, version in world.secret.labels.items() if version == leaked]:
+        world.secret.unlabel(stage)
+    assert world.ask(OLD) == "allow"  # for CACHE_SECONDS
+    assert world.restart().ask(OLD) == "refuse"
+    assert world.ask(NEW) == "allow"

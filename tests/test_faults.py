@@ -291,17 +291,17 @@ def test_a_context_that_tells_no_time_is_no_obstacle(world: World, context: obje
 
 
 @pytest.mark.parametrize(
-    ("known", "milliseconds", "budget"), [(False, 9000, 3.0), (True, 9000, 1.0), (False, 1500, 1.0)]
+    ("state", "milliseconds", "budget"),
+    [("absent", 9000, 3.0), ("too old", 9000, 3.0), ("stale", 9000, 1.0), ("absent", 1500, 1.0)],
 )
 def test_a_scan_ends_within_its_budget(
-    world: World, monkeypatch: pytest.MonkeyPatch, known: bool, milliseconds: int, budget: float
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, milliseconds: int, budget: float
 ) -> None:
-    """3 s while nothing is known, 1 s when a snapshot exists, and never more than is left less 0.5 s; by its own clock."""
-    world.secret.put(OLD)
-    if known:
-        assert world.ask(OLD) == "allow"
+    """3 s while nothing serves, else 1 s, and never more than is left less 0.5 s; by the authorizer's own clock."""
+    set_up(world, state)
     world.extension.faults["*"] = status(503)
-    monkeypatch.setattr(world.clock, "monotonic", lambda: world.clock.moved)  # stands still but for the sleeps
+    standing = world.clock.monotonic() - world.clock.moved
+    monkeypatch.setattr(world.clock, "monotonic", lambda: standing + world.clock.moved)  # but for the sleeps
     started = world.clock.moved
     assert world.ask(EVIL, milliseconds) == "raise"
     assert budget - 0.2 < world.clock.moved - started <= budget
