@@ -88,10 +88,12 @@ def test_simple_answers_a_rest_event_simply(world: World) -> None:
 )
 def test_without_a_stage_to_allow_even_the_right_key_is_refused(world: World, arn: object) -> None:
     world.secret.put(OLD)
-    answer = world.handle(rest_request({HEADER: OLD}) | {"methodArn": arn})
-    assert answer["policyDocument"]["Statement"] == [
-        {"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": "*"}
-    ]
+    world.set(RESPONSE_FORMAT="iam")
+    for event in (rest_request({HEADER: OLD}) | {"methodArn": arn}, http_api_2({HEADER: OLD}) | {"routeArn": arn}):
+        answer = world.handle(event)
+        assert answer["policyDocument"]["Statement"] == [
+            {"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": "*"}
+        ]
 
 
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-iso-b"])

@@ -78,6 +78,20 @@ def test_no_event_raises_and_only_one_exact_value_opens(world: World, data: st.D
     json.dumps(world.handle(event))  # Lambda has to be able to
 
 
+@given(event=any_json | hostile_event, form=st.sampled_from(["auto", "simple", "iam"]))
+def test_with_nothing_to_read_an_event_is_refused_or_ends_in_the_documented_error(
+    world: World, event: Any, form: str
+) -> None:
+    world.set(RESPONSE_FORMAT=form)
+    if world.extension.faults == {}:
+        world.extension.faults["*"] = lambda request, _: request.send(404, b"")
+    world.restart()
+    try:
+        assert not allowed(world.handle(event))
+    except world.module.SecretUnavailableError:
+        assert carried(event)  # there was something to judge
+
+
 @given(name=mixed_case)
 def test_any_case_of_the_name_finds_the_header(world: World, name: str) -> None:
     world.secret.labels or world.secret.put(OLD)

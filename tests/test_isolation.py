@@ -56,26 +56,27 @@ def test_it_needs_no_module_that_a_first_event_would_have_to_wait_for(world: Wor
             assert not [inner for inner in ast.walk(node) if isinstance(inner, (ast.Import, ast.ImportFrom))], node.name
 
 
+# What Python audits is collected from before the file's first line on. The modules that it imports are there already.
 AUDITED = """
-import json, logging, sys, importlib.util
+import json, logging, sys, types
+import __future__, collections.abc, datetime, hmac, http.client, urllib.parse, encodings.idna, encodings.unicode_escape
+text, index = open(sys.argv[1]).read(), types.ModuleType("index")
 logging.basicConfig(stream=sys.stderr, level="DEBUG")
-spec = importlib.util.spec_from_file_location("index", sys.argv[1])
-index = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(index)
-import encodings.idna, encodings.unicode_escape  # codecs are found on first use, as files
 seen = []
 def hook(event, arguments):
-    if event in ("open", "compile", "exec", "import") or event.split(".")[0] in (
-        "os", "socket", "subprocess", "shutil", "ctypes", "urllib", "http", "ftplib", "smtplib", "tempfile", "webbrowser", "pty", "signal"
+    if event == "open" or event.split(".")[0] in (
+        "os", "socket", "subprocess", "shutil", "ctypes", "urllib", "http", "ftplib", "smtplib", "tempfile",
+        "webbrowser", "pty", "signal", "mmap", "sqlite3", "pickle"
     ):
         seen.append([event, repr(arguments)])
 sys.addaudithook(hook)
+exec(compile(text, "index.py", "exec"), vars(index))
 results = []
 for event in json.loads(sys.argv[2]):
     try:
         results.append(index.handler(event, None)["isAuthorized"])
-    except index.SecretUnavailableError as error:
-        results.append(error.reason)
+    except (index.SecretUnavailableError, index.SettingsError) as error:
+        results.append(getattr(error, "reason", "settings_invalid"))
 print(json.dumps([results, seen]))
 """
 
@@ -125,6 +126,31 @@ def test_it_touches_nothing_but_the_extensions_port(extension: Extension) -> Non
     assert all(arguments.endswith(f"('127.0.0.1', {extension.port}))") for arguments in connections)
     quiet = {"socket.connect", "socket.__new__", "http.client.connect", "http.client.send"}
     assert [entry for entry in seen if entry[0] not in quiet] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (400, b"an unexpected error occurred while executing request", "current_unreadable"),
+        (401, b"bad session token or header key", "session_rejected"),
+        (404, b"{}", "answer_unexpected"),
+        (200, b"{}", "answer_unexpected"),
+        (200, b'{"VersionId": "v", "SecretString": "{}"}', "current_unusable"),
+    ],
+)
+def test_it_touches_nothing_else_when_the_extension_fails(
+    extension: Extension, status: int, body: bytes, reason: str
+) -> None:
+    extension.faults["*"] = lambda request, _: request.send(status, body)
+    results, seen = audited(extension.port, [event(OLD)])
+    assert results == [reason]
+    quiet = {"socket.connect", "socket.__new__", "http.client.connect", "http.client.send"}
+    assert [entry for entry in seen if entry[0] not in quiet] == []
+
+
+def test_it_touches_nothing_when_a_setting_is_wrong(extension: Extension) -> None:
+    results, seen = audited(extension.port, [event(OLD)], CACHE_SECONDS="soon")
+    assert (results, seen) == (["settings_invalid"], [])
 
 
 def test_the_hook_would_see_what_is_forbidden(extension: Extension) -> None:
