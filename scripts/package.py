@@ -73,15 +73,17 @@ def wheel() -> tuple[str, bytes]:
             return built[0].name, stored_zip({info.filename: archive.read(info) for info in archive.infolist()})
 
 
-def build() -> dict[str, bytes]:
+def build(with_wheel: bool = True) -> dict[str, bytes]:
     """The files of a release by name. Raises CopyError, ToolsError."""
     code = source("authorizer.py")
     try:
         template = inlined(source("scripts/template.yaml").decode("ascii"), code.decode("ascii")).encode()
     except UnicodeDecodeError:
         raise CopyError("authorizer.py and scripts/template.yaml must be ASCII") from None
-    wheel_name, wheel_data = wheel()
-    files = {"authorizer.zip": stored_zip({"authorizer.py": code}), "template.yaml": template, wheel_name: wheel_data}
+    files = {"authorizer.zip": stored_zip({"authorizer.py": code}), "template.yaml": template}
+    if with_wheel:
+        name, data = wheel()
+        files[name] = data
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}  # last, so that it vouches for what is there
 
@@ -89,10 +91,12 @@ def build() -> dict[str, bytes]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", metavar="DIR", type=Path, default=ROOT / "dist", help="default: dist/")
-    output: Path = parser.parse_args().output
-    progress("Building the wheel ...")
+    parser.add_argument("--no-wheel", action="store_true", help="leave the wheel out, for which a tool is downloaded")
+    options = parser.parse_args()
+    output: Path = options.output
+    progress("" if options.no_wheel else "Building the wheel ...")
     try:
-        files = build()
+        files = build(not options.no_wheel)
     finally:
         progress("")
     write_all(output, files)

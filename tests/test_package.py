@@ -66,6 +66,15 @@ def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[st
     assert contents(one / "dist") == contents(other / "dist") == built
 
 
+def test_without_the_wheel_it_needs_nothing_but_python(built: dict[str, bytes], tmp_path: Path) -> None:
+    command = [sys.executable, "-S", str(ROOT / "scripts" / "package.py"), "--no-wheel", "--output", str(tmp_path)]
+    done = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"authorizer.zip", "template.yaml", "SHA256SUMS"}
+    for name in ("authorizer.zip", "template.yaml"):
+        assert (tmp_path / name).read_bytes() == built[name]
+
+
 @pytest.mark.parametrize("minor", range(10, 15))
 def test_every_python_makes_the_same_zip(minor: int, built: dict[str, bytes], tmp_path: Path) -> None:
     python = shutil.which(f"python3.{minor}")
