@@ -112,7 +112,7 @@ def judge(path: Path, release: str) -> Verdict:
     """The verdict on one path. Raises NeedsYaml."""
     try:
         if not path.is_file():
-            raise CopyError("there is no such file")
+            raise CopyError("it is no file" if path.exists() else "there is no such file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
