@@ -40,8 +40,8 @@ __version__ = "1.0.0"
 __all__ = ["SecretUnavailableError", "SettingsError", "handler"]
 
 RESCAN_SECONDS = 1  # how old the data of a refusal may be; also the pause after a failed scan
-COLD_SCAN_SECONDS = 3.0  # the longest scan while nothing is known: the Extension may still be starting
-WARM_SCAN_SECONDS = 1.0  # the longest scan when a snapshot exists
+COLD_SCAN_SECONDS = 3.0  # the longest scan while no reading serves: the Extension may still be starting
+WARM_SCAN_SECONDS = 1.0  # the longest scan while one does
 RESERVED_SECONDS = 0.5  # of the invocation's time, kept for answering
 RETRY_PAUSE_SECONDS = 0.05  # between two tries to read a label: short, as it is loopback
 MAX_ANSWER_BYTES = 524_288  # a secret value has at most 65,536 bytes, of which JSON escapes can make six each
@@ -261,7 +261,8 @@ class Authorizer:
         One look can miss a live version: when AWSCURRENT is moved back during it, or when an outage begins or
         ends during it, since a label that fails looks like one that is absent.
         """
-        known = any(reading.serves(arrived, self.settings.max_stale_seconds) for reading in self.readings.values())
+        longest = max(self.settings.cache_seconds, self.settings.max_stale_seconds)
+        known = any(reading.serves(arrived, longest) for reading in self.readings.values())
         budget = WARM_SCAN_SECONDS if known else COLD_SCAN_SECONDS
         remaining = getattr(context, "get_remaining_time_in_millis", None)
         if remaining:

@@ -20,10 +20,12 @@ What ``Judge`` holds every answer to:
 (b) An allowed K was rightful at an instant between ``arrived`` - BOUND - TTL - 2 SKEW and ``answered``. BOUND is
     CACHE_SECONDS or, if a reading failed for this request or up to a second before, the larger of CACHE_SECONDS
     and MAX_STALE_SECONDS. AWSPREVIOUS alone counts only if the time that it had then is not over at ``arrived``.
+    With TTL > 0, weaker: it counts whatever the date of AWSCURRENT was then, as the Extension may give an older
+    AWSPREVIOUS beside a younger AWSCURRENT.
 (c) A refusal rests on two whole looks over the labels, all read after ``arrived`` - 1 - 2 SKEW, from Secrets Manager
     at most TTL earlier.
 (d) One scan takes at most BUDGET / 0.05 + 6 calls to the Extension (4 without AWSPREVIOUS): BUDGET is 1, or 3 while
-    nothing is known. Without failures it takes 6 (4), or half as many if the first look finds the key; each time
+    no reading is younger than the larger of CACHE_SECONDS and MAX_STALE_SECONDS. Without failures it takes 6 (4), or half as many if the first look finds the key; each time
     that a look finds the labels on other versions than the look before adds one look. In one
     environment there is no scan for 1 s after the end of one that failed; and while no label moves, no outage
     begins or ends and AWSPREVIOUS does not stop counting, 1 s between two scans that end in a refusal, and
@@ -238,6 +240,9 @@ class World(Clock):
 
         def until(span: Span) -> float:
             until = self._rightful_until(span, key, margin)
+            if self.knobs.ttl and self.knobs.accept_previous and key == span.keys.get(PREVIOUS):
+                youngest = max(span.current_created for span in self.history)
+                until = max(until, youngest + self.knobs.accept_previous + margin)
             return until if until > arrived else 0.0
 
         return self._intervals(until)
@@ -477,7 +482,9 @@ class Judge:
 
     def ask(self, key: str, milliseconds: int = 5000) -> Answer:
         """Ask the environment, and judge its answer."""
-        known = any(read.good and read.stage == CURRENT for read in self.environment.reads)
+        knobs = self.world.knobs
+        since = self.world.now - max(knobs.cache, knobs.max_stale) + SCAN + 2 * knobs.skew
+        known = any(read.good and read.stage == CURRENT and read.at > since for read in self.environment.reads)
         answer = self.environment.ask(key, milliseconds)
         if answer.reads and (answer.outcome == "error" or gap(answer.reads)):
             self.failed = answer.answered
