@@ -96,6 +96,14 @@ def test_without_a_stage_to_allow_even_the_right_key_is_refused(world: World, ar
         ]
 
 
+@pytest.mark.parametrize("member", [{"version": "1.0"}, {"type": "REQUEST"}, {"methodArn": "x"}])
+def test_one_member_of_a_rest_event_is_enough_to_get_a_policy(world: World, member: dict[str, str]) -> None:
+    """A simple response would not be understood."""
+    world.secret.put(OLD)
+    answer = world.handle(bare({HEADER: OLD}) | member)
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+
+
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-iso-b"])
 def test_every_partition_has_its_arn(world: World, partition: str) -> None:
     world.secret.put(OLD)
@@ -103,6 +111,13 @@ def test_every_partition_has_its_arn(world: World, partition: str) -> None:
     answer = world.handle(rest_request({HEADER: OLD}) | {"methodArn": arn})
     assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
     stage = f"arn:{partition}:execute-api:us-gov-west-1:123456789012:abcdef1234/my-stage_1"
+    assert answer["policyDocument"]["Statement"][0]["Resource"] == f"{stage}/*"
+
+
+def test_a_stage_may_have_capitals(world: World) -> None:
+    world.secret.put(OLD)
+    stage = "arn:aws:execute-api:eu-central-1:123456789012:Abcdef1234/Prod"
+    answer = world.handle(rest_request({HEADER: OLD}) | {"methodArn": f"{stage}/GET/x"})
     assert answer["policyDocument"]["Statement"][0]["Resource"] == f"{stage}/*"
 
 

@@ -131,6 +131,12 @@ def test_a_current_version_that_broke_does_not_leave_its_predecessor_in_force(wo
     assert world.ask(OLD) == "raise"
 
 
+def test_a_broken_version_is_warned_about_by_its_id(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    version = world.secret.put(None)
+    assert world.ask(OLD) == "raise"
+    assert f"version {version} of the secret has no usable key" in [record.getMessage() for record in caplog.records]
+
+
 @pytest.mark.parametrize("length", [1, 15, 16])
 def test_a_short_key_works_and_is_warned_about_once(
     world: World, length: int, caplog: pytest.LogCaptureFixture

@@ -58,11 +58,35 @@ def test_cache_seconds_0_reads_for_every_match(world: World) -> None:
 
 def test_a_thousand_wrong_keys_in_a_second_cost_one_scan(world: World) -> None:
     world.secret.put(OLD)
-    world.clock.monotonic = world.clock.time = lambda: 1e9 + world.clock.moved  # type: ignore[method-assign]
+    stopped(world)
     for number in range(1000):
         assert world.ask(f"wrong-key-{number:030}") == "refuse"
         world.clock.move(0.001)
     assert world.extension.seen == LOOK * 2
+
+
+def stopped(world: World) -> None:
+    """From now on the clock moves only where a test moves it."""
+    world.clock.monotonic = world.clock.time = lambda: 1e9 + world.clock.moved  # type: ignore[method-assign]
+
+
+def test_all_bounds_of_age_include_their_last_instant(world: World) -> None:
+    stopped(world)
+    world.secret.put(OLD)
+    assert (world.ask(OLD), world.ask(NEW)) == ("allow", "refuse")
+    world.extension.seen.clear()
+    world.clock.move(1)
+    assert world.ask(NEWER) == "refuse"  # RESCAN_SECONDS after a scan
+    world.clock.move(59)
+    assert world.ask(OLD) == "allow"  # CACHE_SECONDS after the reading
+    assert world.extension.seen == []
+    world.extension.faults["*"] = lambda request, _: request.send(404, b"")
+    world.clock.move(240)
+    assert world.ask(OLD) == "allow"  # MAX_STALE_SECONDS after the reading
+    world.extension.seen.clear()
+    world.clock.move(1)
+    assert world.ask(OLD) == "raise"  # RESCAN_SECONDS after a failed scan
+    assert world.extension.seen == []
 
 
 def test_a_removed_key_is_refused_once_the_snapshot_is_old(world: World) -> None:
@@ -151,6 +175,13 @@ def test_a_date_that_cannot_be_read_refuses_nobody(world: World, created: object
     assert world.ask(NEW) == "allow"  # where the previous key is never accepted, no date is needed
     world.set(ACCEPT_PREVIOUS_SECONDS="900")
     assert world.restart().ask(OLD) == "raise"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1970-01-02T00:00:00Z", 86_400.0), ("1970-01-01T00:00:01.5Z", 1.5), ("7", 7.0), ("1.5", 1.5)]
+)
+def test_a_date_is_read_to_the_fraction_of_a_second(world: World, text: str, seconds: float) -> None:
+    assert world.module.epoch_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%s.046", "%s"])
@@ -333,7 +364,7 @@ def test_an_extension_that_caches_is_warned_about_once(world: World, caplog: pyt
     world.set(SECRETS_MANAGER_TTL="300")
     for _ in range(3):
         assert world.ask(OLD) == "allow"
-    assert [record.levelname for record in caplog.records if "SECRETS_MANAGER_TTL" in record.getMessage()] == [
+    assert [record.levelname for record in caplog.records if "SECRETS_MANAGER_TTL is 300:" in record.getMessage()] == [
         "WARNING"
     ]
     caplog.clear()

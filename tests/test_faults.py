@@ -308,6 +308,33 @@ def test_a_scan_ends_within_its_budget(
 
 
 @pytest.mark.parametrize(
+    ("accept_previous", "shares"),
+    [("0", {PENDING: 1.5, CURRENT: 1.5}), ("900", {PENDING: 1.5, CURRENT: 1.5}), ("900", {PREVIOUS: 3.0})],
+)
+def test_a_pending_label_that_fails_takes_half_of_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, accept_previous: str, shares: dict[str, float]
+) -> None:
+    """Of the 3 s that are left. AWSCURRENT may take the rest: without it AWSPREVIOUS is not read."""
+    world.set(ACCEPT_PREVIOUS_SECONDS=accept_previous)
+    world.secret.put(OLD)
+    spent = dict.fromkeys(shares, 0.0)
+    last = [0.0]
+
+    def unavailable(stage: str) -> Fault:
+        def fault(request: Request, _: bytes) -> None:
+            spent[stage] += world.clock.moved - last[0]
+            last[0] = world.clock.moved
+            request.send(503, GOOD)
+
+        return fault
+
+    world.extension.faults = {stage: unavailable(stage) for stage in shares}
+    monkeypatch.setattr(world.clock, "monotonic", lambda: world.clock.moved)  # stands still but for the sleeps
+    assert world.ask(EVIL, 9000) == "raise"
+    assert spent == pytest.approx(shares, abs=0.1)
+
+
+@pytest.mark.parametrize(
     ("fault", "reason"),
     [
         (status(400, GENERIC_ERROR), "current_unreadable"),

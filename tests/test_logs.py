@@ -53,6 +53,17 @@ def test_an_allow_is_logged_at_info(world: World, caplog: pytest.LogCaptureFixtu
     }
 
 
+@pytest.mark.parametrize("key", [OLD, NEW])
+def test_a_decision_without_a_reading_is_logged_like_one_with(
+    world: World, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.secret.put(OLD)
+    _, first = decision(world, http_api_2({HEADER: key}), caplog)
+    world.extension.seen.clear()
+    _, second = decision(world, http_api_2({HEADER: key}), caplog)
+    assert second == first and world.extension.seen == []
+
+
 def test_an_allow_from_an_old_snapshot_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.secret.put(OLD)
     world.ask(OLD)
@@ -60,8 +71,8 @@ def test_an_allow_from_an_old_snapshot_says_so(world: World, caplog: pytest.LogC
     world.extension.stop()
     record, line = decision(world, http_api_2({HEADER: OLD}), caplog)
     assert (record.levelno, line["outcome"], line["reason"]) == (logging.INFO, "allow", "key_matched_stale")
-    assert [(r.levelno, r.getMessage()) for r in caplog.records[:-1]] == [
-        (logging.WARNING, "scan failed: extension_unavailable")
+    assert [(r.levelno, r.getMessage(), vars(r)["reason"]) for r in caplog.records[:-1]] == [
+        (logging.WARNING, "scan failed: extension_unavailable", "extension_unavailable")
     ]
 
 
@@ -102,7 +113,7 @@ def test_debug_tells_what_a_scan_found_and_info_does_not(world: World, caplog: p
     world.restart().ask(OLD)
     (record,) = [record for record in caplog.records if "scan found" in record.getMessage()]
     assert record.levelno == logging.DEBUG
-    assert version in record.getMessage() and "AWSPENDING" in record.getMessage()
+    assert version in record.getMessage() and "'AWSPENDING': 'absent'" in record.getMessage()
 
 
 @pytest.mark.parametrize(("level", "lines"), [("INFO", 2), ("WARNING", 1), ("ERROR", 0), ("CRITICAL", 0)])
@@ -138,6 +149,38 @@ def test_what_an_event_lacks_is_a_dash(world: World, caplog: pytest.LogCaptureFi
     assert (line["request_id"], line["source_ip"], line["route"]) == ("-", "-", "-")
 
 
+def test_a_field_is_cut_after_200_characters(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    _, line = decision(world, http_api_2({}) | {"routeKey": "x" * 200 + "y"}, caplog)
+    assert line["route"] == "x" * 200
+
+
+@pytest.mark.parametrize(
+    ("route", "shown"),
+    [
+        ("x" * 199 + "0123456789abcdef", "[hidden]"),  # of which one character would be shown
+        ("x" * 201 + "0123456789abcdef", "x" * 200),
+        ("0123456789abcde", "0123456789abcde"),
+        ("0123456789abcdef", "[hidden]"),
+        ("and 0123456789abcdef, cut short", "[hidden]"),
+    ],
+)
+def test_a_field_that_would_show_16_characters_of_the_key_is_hidden(
+    world: World, route: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.secret.put(OLD)
+    _, line = decision(world, http_api_2({HEADER: "0123456789abcdef-and-more"}) | {"routeKey": route}, caplog)
+    assert (line["route"], line["source_ip"]) == (shown, "192.0.2.7")
+
+
+def test_a_key_of_less_than_16_characters_hides_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be a word of the route; such a key has its own warning."""
+    world.secret.put(OLD)
+    _, line = decision(world, http_api_2({HEADER: "0123456789abcde"}) | {"routeKey": "0123456789abcde"}, caplog)
+    assert line["route"] == "0123456789abcde"
+    _, line = decision(world, http_api_2({HEADER: "0123456789abcdef"}) | {"routeKey": "0123456789abcdef"}, caplog)
+    assert line["route"] == "[hidden]"
+
+
 def test_in_json_the_fields_are_top_level(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.set(AWS_LAMBDA_LOG_FORMAT="JSON")
     version = world.secret.put(OLD)
@@ -146,6 +189,14 @@ def test_in_json_the_fields_are_top_level(world: World, caplog: pytest.LogCaptur
     assert record.getMessage() == "allow: key_matched"
     wanted = ["allow", "key_matched", "AWSCURRENT", version, "-", "-", "-"]
     assert [vars(record)[name] for name in FIELDS] == wanted
+
+
+@pytest.mark.parametrize(("value", "shown"), [('a"b', "a'b"), ("a\nb", "a\\nb"), ("é", "\\xe9"), ("a\\b ='", "a\\b ='")])
+def test_only_what_could_forge_or_break_a_line_is_changed(
+    world: World, value: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, line = decision(world, http_api_2({}) | {"routeKey": value}, caplog)
+    assert line["route"] == shown
 
 
 @given(

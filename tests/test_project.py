@@ -56,6 +56,11 @@ def test_every_development_tool_is_locked_by_hash() -> None:
         assert "--hash=sha256:" in block, block
 
 
+def test_what_the_module_offers_is_there() -> None:
+    module = load()
+    assert set(module.__all__) == {"SecretUnavailableError", "SettingsError", "handler"} <= set(vars(module))
+
+
 def test_every_source_file_carries_its_licence() -> None:
     files = [ROOT / "authorizer.py", *ROOT.glob("scripts/*.py"), *ROOT.glob("tests/*.py")]
     for file in files:

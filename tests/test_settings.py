@@ -54,6 +54,21 @@ def test_a_malformed_setting_is_named_without_its_value(name: str, value: str) -
     assert CANARY not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", sorted({name for name, _ in MALFORMED} - {"AWS_SESSION_TOKEN"}))
+def test_the_rule_of_a_setting_has_an_example_that_is_well_formed(name: str) -> None:
+    module = load()
+    with pytest.raises(ValueError) as caught:
+        module.Settings(REQUIRED | {name: "\n"})
+    example = re.search(r", for example (\S+)$", str(caught.value))
+    assert example
+    module.Settings(REQUIRED | {name: example[1]})
+
+
+def test_the_rule_of_the_session_token_says_whose_it_is() -> None:
+    with pytest.raises(ValueError, match="^AWS_SESSION_TOKEN must be as Lambda sets it"):
+        load().Settings(REQUIRED | {"AWS_SESSION_TOKEN": ""})
+
+
 def test_all_that_is_wrong_is_named_at_once() -> None:
     module = load()
     with pytest.raises(ValueError) as caught:
@@ -100,6 +115,7 @@ def test_an_empty_optional_setting_is_an_absent_one() -> None:
         ("LOG_LEVEL", "warn", "level", "WARN"),
         ("AWS_LAMBDA_LOG_LEVEL", "TRACE", "level", "DEBUG"),
         ("AWS_LAMBDA_LOG_LEVEL", "FATAL", "level", "FATAL"),
+        ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "1", "port", 1),
         ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", "65535", "port", 65_535),
         ("SECRETS_MANAGER_TTL", "0", "extension_ttl", 0),
     ],
@@ -123,7 +139,8 @@ def test_importing_needs_no_setting_and_the_first_event_does(world: World, caplo
             world.handle({"headers": {"x-origin-verify": OLD}})
         (record,) = caplog.records
         assert (record.levelno, record.name) == (logging.ERROR, "authorizer")
-        assert "SECRET_NAME" in record.getMessage()
+        assert re.match("settings_invalid: .*SECRET_NAME", record.getMessage())
+        assert (vars(record)["outcome"], vars(record)["reason"]) == ("error", "settings_invalid")
     assert world.extension.seen == []
 
 

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Mutation testing of authorizer.py: change it in one place at a time, and see that a test fails for each change.
+
+Needs nothing but Python 3.10 or newer, on Linux or macOS. Not part of CI: a run takes about half an hour on two cores.
+The changes are mutmut's, and two more: a condition negated, a call left out. Each mutant is a file in a temporary
+folder at which the tests are aimed by AUTHORIZER_UNDER_TEST; they run from this checkout, so leave it alone meanwhile.
+Tests that compare authorizer.py with its own copies take no part: they would fail for any change.
+
+A survivor is a gap in the tests, unless no test could tell it from the original or its effect is promised to nobody:
+such mutants are listed in scripts/mutants.txt, each with the reason. They are known by the function and the text of
+the lines that change, so an entry stays good while other lines come and go.
+
+Exit status: 0 all survivors are listed and no entry is out of date, 1 otherwise, 2 nothing could be tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from console import ROOT, colour, progress
+from tools import ToolsError, environment
+
+SUBJECT = ROOT / "authorizer.py"
+LISTED = ROOT / "scripts" / "mutants.txt"
+# What judges a mutant: the tests that find most in the least time first; then, if it survived those and is not listed,
+# the ones that wait for time-outs and start processes.
+STAGES = [
+    ["decision", "answers", "logs", "settings", "secrecy", "rotation_cases", "isolation", "headers", "comparison"],
+    ["project", "faults", "rotation_model", "runtime"],
+]
+WORDING = re.compile("[a-zA-Z],? [a-zA-Z]")  # a string with words in it is for people; no test holds it to the letter
+TEST_SECONDS = 20  # the longest test takes three; one that takes longer is an endless loop
+STAGE_SECONDS = 300  # whatever else hangs
+
+
+class Mutant(NamedTuple):
+    """A changed text of authorizer.py, and by what it is known: its function and the lines that differ."""
+
+    name: str
+    code: str
+
+
+def negated(node: Any) -> Iterator[Any]:
+    """``if x`` as ``if not (x)``, and ``while`` likewise."""
+    import libcst
+
+    inner = node.test.with_changes(lpar=[libcst.LeftParen()], rpar=[libcst.RightParen()])
+    yield node.with_changes(test=libcst.UnaryOperation(libcst.Not(), inner))
+
+
+def left_out(node: Any) -> Iterator[Any]:
+    """A call whose value nobody takes, as ``...``."""
+    import libcst
+
+    if isinstance(node.value, libcst.Call):
+        yield node.with_changes(value=libcst.Ellipsis())
+
+
+def mutants(original: str) -> Iterator[Mutant]:
+    """Every mutant of a text, in the order of its lines."""
+    import libcst
+    from mutmut.mutation.file_mutation import MutationVisitor
+    from mutmut.mutation.mutators import mutation_operators
+    from mutmut.mutation.pragma_handling import IgnoredCode
+
+    own = [(libcst.If, negated), (libcst.While, negated), (libcst.Expr, left_out)]
+    visitor = MutationVisitor([*mutation_operators, *own], IgnoredCode(set(), set(), set()))
+    module: Any = libcst.MetadataWrapper(libcst.parse_module(original)).visit(visitor)
+    known: Counter[str] = Counter()
+    texts = {original}
+    for mutation in visitor.mutations:
+        text = getattr(mutation.original_node, "value", "")
+        if isinstance(text, str) and WORDING.search(text):
+            continue
+        code = module.deep_replace(mutation.original_node, mutation.mutated_node).code
+        if code in texts:
+            continue
+        texts.add(code)
+        function: Any = mutation.contained_by_top_level_function
+        lines = list(difflib.unified_diff(original.splitlines(), code.splitlines(), n=0, lineterm=""))[2:]
+        difference = "\n".join(f"{line[0]} {line[1:].strip()}" for line in lines if line[0] in "-+")
+        name = f"@ {getattr(getattr(function, 'name', None), 'value', 'module')}\n{difference}"
+        known[name] += 1
+        again = f" ({known[name]})" if known[name] > 1 else ""  # the same change of an equal line further down
+        yield Mutant(name.replace("\n", f"{again}\n", 1), code)
+
+
+def listed() -> dict[str, str]:
+    """The reasons in scripts/mutants.txt by the mutants' names. Raises ToolsError."""
+    reasons: dict[str, str] = {}
+    reason = ""
+    for paragraph in LISTED.read_text("utf-8").split("\n\n"):
+        text = paragraph.strip("\n")
+        if text.startswith("#"):
+            reason = " ".join(line.lstrip("# ") for line in text.splitlines())
+        elif text.startswith("@ ") and reason:
+            if text in reasons:
+                raise ToolsError(f"{LISTED.name} has an entry twice:\n{text}")
+            reasons[text] = reason
+        elif text:
+            raise ToolsError(f"{LISTED.name} has a paragraph that is neither a reason nor a mutant:\n{text}")
+    return reasons
+
+
+def run_tests(subject: str, stage: list[str], output: str) -> None:
+    """Run tests of one file; what a process for it does, whose exit status is pytest's."""
+    import pytest
+
+    os.setsid()  # so that whatever the tests start can be ended with them
+    with open(output, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(ROOT)
+    sys.dont_write_bytecode = False  # pytest keeps the tests that it has rewritten for the next mutant
+    os.environ["AUTHORIZER_UNDER_TEST"] = subject
+    limits = [f"faulthandler_timeout={TEST_SECONDS}", "faulthandler_exit_on_timeout=true"]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not model", *[f"--override-ini={limit}" for limit in limits]]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of Hypothesis, which is loaded once for all
+    sys.exit(pytest.main([*options, *[f"tests/test_{name}.py" for name in stage]]))
+
+
+def judge(mutant: Mutant, stages: list[list[str]], method: Any) -> tuple[str, str]:
+    """Whether a mutant was "killed", "timed out" or "survived", and what the tests printed last. Raises ToolsError."""
+    with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
+        subject, output = Path(name, "authorizer.py"), Path(name, "output")
+        subject.write_text(mutant.code, "utf-8")
+        for stage in stages:
+            process = method.Process(target=run_tests, args=(str(subject), stage, str(output)))
+            process.start()
+            process.join(STAGE_SECONDS)
+            status = process.exitcode
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.join()
+            printed = output.read_text(errors="replace") if output.exists() else ""
+            if status is None or "\nTimeout (0:" in f"\n{printed}":
+                return "timed out", printed[-500:]
+            if status in (3, 4, 5):  # pytest's own errors
+                raise ToolsError(f"pytest could not run:\n{printed[-2000:]}")
+            if status:
+                return "killed", printed[-500:]
+    return "survived", ""
+
+
+def test(jobs: int, match: str) -> int:
+    """Test all mutants whose names hold ``match``; print the summary and return the exit status. Raises ToolsError."""
+    started = time.monotonic()
+    method = multiprocessing.get_context("forkserver")
+    method.set_forkserver_preload(["pytest", "hypothesis"])
+    original = SUBJECT.read_text("utf-8")
+    reasons = listed()
+    results: dict[str, str] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        for outcome, printed in pool.map(judge, [Mutant("", original)] * jobs, [STAGES] * jobs, [method] * jobs):
+            if outcome != "survived":
+                raise ToolsError(f"the tests must pass before a mutant can fail them:\n{printed}")
+        running = {}
+        for mutant in mutants(original):
+            if match in mutant.name:
+                stages = STAGES[:1] if mutant.name in reasons else STAGES
+                running[pool.submit(judge, mutant, stages, method)] = mutant.name
+                progress(f"{time.monotonic() - started:5.0f} s, {len(running)} mutants made")
+        try:
+            for future in as_completed(running):
+                name, (outcome, _) = running[future], future.result()
+                results[name] = outcome
+                counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(results.values()).items())
+                progress(f"{time.monotonic() - started:5.0f} s, {len(results)} of {len(running)}: {counts}")
+                if outcome == "survived" and name not in reasons:
+                    progress("")
+                    print(f"{colour('red', 'survived')} {name}\n", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            progress("")
+    survivors = {name for name, outcome in results.items() if outcome == "survived"}
+    stale = [name for name in reasons if match in name and name not in survivors]
+    for name in stale:
+        print(f"{colour('red', 'out of date')}: {LISTED.name} lists what {results.get(name, 'is no mutant')}\n{name}\n")
+    counted = Counter(results.values())
+    print(f"{len(results)} mutants in {time.monotonic() - started:.0f} s on {jobs} workers")
+    print(f"{counted['killed']:5} killed\n{counted['timed out']:5} timed out\n{counted['survived']:5} survived, of which")
+    print(f"{len(survivors & set(reasons)):5}   are listed with a reason\n{len(survivors - set(reasons)):5}   are not")
+    print(f"{len(stale):5} entries of {LISTED.name} are out of date")
+    return 1 if stale or survivors - set(reasons) else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants at once (default: %(default)s)")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only the mutants whose changed lines hold this text")
+    arguments = parser.parse_args()
+    python = environment(sys.executable, "mutation")
+    if Path(sys.prefix).resolve() != python.parent.parent.resolve():
+        return subprocess.run([str(python), *sys.argv]).returncode
+    return test(max(1, arguments.jobs), arguments.match)
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 10):
+        sys.exit("mutate.py needs Python 3.10 or newer")
+    try:
+        sys.exit(main())
+    except (ToolsError, OSError) as error:
+        print(f"mutate.py: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
