@@ -18,8 +18,8 @@ What ``Judge`` holds every answer to:
 (a) A refused K was not rightful all the time from before ``arrived`` - 1 - 2 SKEW until ``answered``.
     With TTL > 0, weaker: no version with K bore one and the same label from before ``arrived`` - 1 - TTL - 2 SKEW.
 (b) An allowed K was rightful at an instant between ``arrived`` - BOUND - TTL - 2 SKEW and ``answered``. BOUND is
-    CACHE_SECONDS or, if a reading failed for this request or up to a second before, the larger of CACHE_SECONDS
-    and MAX_STALE_SECONDS. AWSPREVIOUS alone counts only if the time that it had then is not over at ``arrived``.
+    CACHE_SECONDS or, if for this request or up to a second before a reading failed, or found AWSCURRENT without a
+    usable key, the larger of CACHE_SECONDS and MAX_STALE_SECONDS. AWSPREVIOUS alone counts only if the time that it had then is not over at ``arrived``.
     With TTL > 0, weaker: it counts whatever the date of AWSCURRENT was then, as the Extension may give an older
     AWSPREVIOUS beside a younger AWSCURRENT.
 (c) A refusal rests on two whole looks over the labels, all read after ``arrived`` - 1 - 2 SKEW, from Secrets Manager
@@ -219,6 +219,12 @@ class World(Clock):
         grace = self.knobs.accept_previous
         ends = [span.current_created + grace for span in self.history if grace]
         return any(moment <= other <= self.now + self.knobs.skew for other in [*self.disturbed, *ends])
+
+    def unusable(self, moment: float) -> bool:
+        """Whether AWSCURRENT was on a version without a usable key at an instant, or right before or after it."""
+        ends = [span.start for span in self.history[1:]] + [float("inf")]
+        spans = [span for span, end in zip(self.history, ends) if span.start - EPSILON <= moment <= end + EPSILON]
+        return any(CURRENT not in span.keys for span in spans)
 
     def rightful(self, key: str, margin: float = 0.0) -> list[tuple[float, float]]:
         """When ``key`` was rightful until now, as intervals that do not touch; ``margin`` lengthens AWSPREVIOUS."""
@@ -486,7 +492,8 @@ class Judge:
         since = self.world.now - max(knobs.cache, knobs.max_stale) + SCAN + 2 * knobs.skew
         known = any(read.good and read.stage == CURRENT and read.at > since for read in self.environment.reads)
         answer = self.environment.ask(key, milliseconds)
-        if answer.reads and (answer.outcome == "error" or gap(answer.reads)):
+        unusable = any(self.world.unusable(read.data_at) for read in answer.reads if read.stage == CURRENT)
+        if answer.reads and (answer.outcome == "error" or gap(answer.reads) or unusable):
             self.failed = answer.answered
         if answer.outcome == "refuse":
             self.refusal(answer)

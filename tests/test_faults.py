@@ -7,7 +7,9 @@ given little time by way of the invocation's remaining time.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 
@@ -240,6 +242,19 @@ def test_a_port_that_opens_late_is_waited_for(world: World) -> None:
     world.extension.stop()
     threading.Timer(0.2, world.extension.start).start()
     assert world.ask(OLD) == "allow"
+
+
+def test_a_port_that_takes_no_more_connections_is_given_up(world: World) -> None:
+    """Its queue is full: connecting to it takes until the operating system gives up, which is minutes."""
+    world.extension.stop()
+    with contextlib.ExitStack() as open_sockets:
+        address = ("127.0.0.1", world.extension.port)
+        open_sockets.enter_context(socket.create_server(address, backlog=0))
+        for _ in range(8):
+            waiting = open_sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        assert world.ask(OLD, SHORT) == "raise"
 
 
 @pytest.mark.parametrize("fault", [status(404), status(503), hangs])
