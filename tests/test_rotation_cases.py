@@ -267,3 +267,18 @@ def test_the_report_tells_the_port_from_the_authorizer() -> None:
 
 def test_the_picture_is_the_one_that_the_report_draws() -> None:
     assert (ROOT / ".github" / "rotation.svg").read_text("utf-8") == rotation_report.svg()
+
+
+# Found by ten thousand examples: what the bound says while AWSCURRENT holds no usable key.
+
+
+def test_while_awscurrent_is_unusable_another_labels_key_ends_as_in_an_outage() -> None:
+    world, judge = begin(Knobs(accept_previous=0, cache=0, max_stale=3))
+    old = world.secret.labels[CURRENT]
+    world.put_broken(CURRENT)
+    world.label(PENDING, old)
+    assert judge.ask(OLD).outcome == "allow"
+    world.unlabel(PENDING)
+    assert judge.ask(OLD).outcome == "allow"  # no scan for a second after one that could not refuse
+    world.advance(RESCAN + 0.01)
+    assert judge.ask(OLD).outcome == "error"
