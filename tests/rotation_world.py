@@ -485,6 +485,7 @@ class Judge:
         self.world = environment.world
         self.scans: list[Scan] = []
         self.failed = -float("inf")  # when the last failed scan ended
+        self.unusable = -float("inf")  # when a scan last found AWSCURRENT without a usable key
 
     def ask(self, key: str, milliseconds: int = 5000) -> Answer:
         """Ask the environment, and judge its answer."""
@@ -492,9 +493,10 @@ class Judge:
         since = self.world.now - max(knobs.cache, knobs.max_stale) + SCAN + 2 * knobs.skew
         known = any(read.good and read.stage == CURRENT and read.at > since for read in self.environment.reads)
         answer = self.environment.ask(key, milliseconds)
-        unusable = any(self.world.unusable(read.data_at) for read in answer.reads if read.stage == CURRENT)
-        if answer.reads and (answer.outcome == "error" or gap(answer.reads) or unusable):
+        if answer.reads and (answer.outcome == "error" or gap(answer.reads)):
             self.failed = answer.answered
+        if any(self.world.unusable(read.data_at) for read in answer.reads if read.stage == CURRENT):
+            self.unusable = answer.answered
         if answer.outcome == "refuse":
             self.refusal(answer)
         elif answer.outcome == "allow":
@@ -550,7 +552,7 @@ class Judge:
         """(b)."""
         knobs = self.world.knobs
         bound = float(knobs.cache)
-        if self.failed >= answer.arrived - RESCAN - 2 * knobs.skew:
+        if max(self.failed, self.unusable) >= answer.arrived - RESCAN - 2 * knobs.skew:
             bound = float(max(knobs.cache, knobs.max_stale))
         ends = [end for _, end in self.world.acceptable(answer.key, answer.arrived, knobs.skew)]
         late = answer.arrived - max(ends, default=-float("inf"))
