@@ -129,7 +129,15 @@ def run_tests(subject: str, stage: list[str], output: str) -> None:
     sys.dont_write_bytecode = False  # pytest keeps the tests that it has rewritten for the next mutant
     os.environ["AUTHORIZER_UNDER_TEST"] = subject
     limits = [f"faulthandler_timeout={TEST_SECONDS}", "faulthandler_exit_on_timeout=true"]
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not model", *[f"--override-ini={limit}" for limit in limits]]
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not model",
+        *[f"--override-ini={limit}" for limit in limits],
+    ]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of Hypothesis, which is loaded once for all
     sys.exit(pytest.main([*options, *[f"tests/test_{name}.py" for name in stage]]))
 
@@ -197,7 +205,9 @@ def test(jobs: int, match: str) -> int:
         print(f"{colour('red', 'out of date')}: {LISTED.name} lists what {results.get(name, 'is no mutant')}\n{name}\n")
     counted = Counter(results.values())
     print(f"{len(results)} mutants in {time.monotonic() - started:.0f} s on {jobs} workers")
-    print(f"{counted['killed']:5} killed\n{counted['timed out']:5} timed out\n{counted['survived']:5} survived, of which")
+    print(
+        f"{counted['killed']:5} killed\n{counted['timed out']:5} timed out\n{counted['survived']:5} survived, of which"
+    )
     print(f"{len(survivors & set(reasons)):5}   are listed with a reason\n{len(survivors - set(reasons)):5}   are not")
     print(f"{len(stale):5} entries of {LISTED.name} are out of date")
     return 1 if stale or survivors - set(reasons) else 0
@@ -206,7 +216,9 @@ def test(jobs: int, match: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants at once (default: %(default)s)")
-    parser.add_argument("--match", default="", metavar="TEXT", help="only the mutants whose changed lines hold this text")
+    parser.add_argument(
+        "--match", default="", metavar="TEXT", help="only the mutants whose changed lines hold this text"
+    )
     arguments = parser.parse_args()
     python = environment(sys.executable, "mutation")
     if Path(sys.prefix).resolve() != python.parent.parent.resolve():

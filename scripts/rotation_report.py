@@ -242,9 +242,7 @@ class Picture:
     def bar(self, start: float, end: float, y: float, height: float, key: str, text: str = "") -> None:
         width = round(x(end) - x(start), 1)
         if width > 0:
-            self.parts.append(
-                f'<rect x="{x(start)}" y="{y}" width="{width}" height="{height}" fill="{COLOURS[key]}"/>'
-            )
+            self.parts.append(f'<rect x="{x(start)}" y="{y}" width="{width}" height="{height}" fill="{COLOURS[key]}"/>')
             if text and width > 60:
                 self.text(x(start) + 6, y + height / 2 + 4, text, 11)
 
@@ -388,9 +386,7 @@ def svg() -> str:
         f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" fill="{INK}" role="img">\n'
         "<title>A key rotation under a straightforward port and under this authorizer</title>\n"
         f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:.0f}" rx="8" '
-        f'fill="{PAPER}" stroke="{FAINT}"/>\n'
-        + "\n".join(ground + picture.parts)
-        + "\n</svg>\n"
+        f'fill="{PAPER}" stroke="{FAINT}"/>\n' + "\n".join(ground + picture.parts) + "\n</svg>\n"
     )
 
 

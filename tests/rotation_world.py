@@ -256,9 +256,13 @@ class World(Clock):
     def borne(self, key: str, stage: str, margin: float = 0.0) -> list[tuple[float, float]]:
         """When that one label made ``key`` rightful, as intervals that do not touch."""
         return self._intervals(
-            lambda span: self._previous_until(span, key, margin)
-            if stage == PREVIOUS
-            else float("inf") if span.keys.get(stage) == key else 0.0
+            lambda span: (
+                self._previous_until(span, key, margin)
+                if stage == PREVIOUS
+                else float("inf")
+                if span.keys.get(stage) == key
+                else 0.0
+            )
         )
 
     def _intervals(self, until: Callable[[Span], float]) -> list[tuple[float, float]]:

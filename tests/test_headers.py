@@ -136,7 +136,14 @@ def test_two_places_that_disagree_are_ambiguous(world: World, one: str, other: s
 
 def test_other_headers_do_not_matter(world: World) -> None:
     world.secret.put(OLD)
-    others = {"host": "api.example.com", f"x-{HEADER}": "x", HEADER[:-1]: "y", f"{HEADER}-2": "z", "": "", "accept": None}
+    others = {
+        "host": "api.example.com",
+        f"x-{HEADER}": "x",
+        HEADER[:-1]: "y",
+        f"{HEADER}-2": "z",
+        "": "",
+        "accept": None,
+    }
     lists = {name: [value, value] for name, value in others.items()}
     for make in (http_api_2, http_api_1, rest_request, websocket, bare):
         assert allowed(world.handle(make({**others, HEADER: OLD})))

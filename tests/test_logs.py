@@ -191,7 +191,9 @@ def test_in_json_the_fields_are_top_level(world: World, caplog: pytest.LogCaptur
     assert [vars(record)[name] for name in FIELDS] == wanted
 
 
-@pytest.mark.parametrize(("value", "shown"), [('a"b', "a'b"), ("a\nb", "a\\nb"), ("é", "\\xe9"), ("a\\b ='", "a\\b ='")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [('a"b', "a'b"), ("a\nb", "a\\nb"), ("é", "\\xe9"), ("a\\b ='", "a\\b ='")]
+)
 def test_only_what_could_forge_or_break_a_line_is_changed(
     world: World, value: str, shown: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -308,9 +308,7 @@ STEPS = st.builds(
     frozen=st.sampled_from([False, False, False, True]),
     traffic=st.lists(TRAFFIC, min_size=2, max_size=6),
 )
-TROUBLES = st.builds(
-    Trouble, st.integers(0, 4), st.integers(0, 6), KINDS, length=st.sampled_from([1, 1, 1, 2, 3, 10])
-)
+TROUBLES = st.builds(Trouble, st.integers(0, 4), st.integers(0, 6), KINDS, length=st.sampled_from([1, 1, 1, 2, 3, 10]))
 
 
 def timelines(variant: Variant, knobs: st.SearchStrategy[Knobs] = KNOBS) -> Callable[[], None]:

@@ -23,6 +23,8 @@ def answer(event: Any, allowed: bool) -> dict[str, object]:
     """Log the decision with the request's id; the simple response."""
     logger.log(
         logging.INFO if allowed else logging.WARNING,
-        'outcome="%s" request_id="%s"', "allow" if allowed else "refuse", event["requestContext"]["requestId"],
+        'outcome="%s" request_id="%s"',
+        "allow" if allowed else "refuse",
+        event["requestContext"]["requestId"],
     )
     return {"isAuthorized": allowed}
