@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -294,19 +295,23 @@ def test_a_rollback_during_a_look_hides_neither_key(world: World, stage: str, ke
     assert world.ask(key) == "allow"
 
 
+def denied(world: World, when: Callable[[str], bool]) -> None:
+    """Let the Extension answer as if a label were absent, whenever that is true of the label."""
+    answer = world.secret.answer
+
+    def answer_or_deny(secret_id: str, stage: str) -> tuple[int, bytes]:
+        return answer("no-such-secret" if when(stage) else secret_id, stage)
+
+    world.secret.answer = answer_or_deny  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("failing", range(2))
 def test_a_label_that_fails_once_in_a_wrong_keys_scan_refuses_no_pending_key(world: World, failing: int) -> None:
     """A refusal's readings serve for a second, for other keys as well: they must be those of two looks that agree."""
     world.secret.put(OLD)
     world.secret.put(NEW, PENDING)
-    answer = world.secret.answer
-    looks = [0]
-
-    def absent_once(secret_id: str, stage: str) -> tuple[int, bytes]:
-        looks[0] += stage == PENDING
-        return answer("no-such-secret" if stage == PENDING and looks[0] - 1 == failing else secret_id, stage)
-
-    world.secret.answer = absent_once  # type: ignore[method-assign]
+    looks = itertools.count()
+    denied(world, lambda stage: stage == PENDING and next(looks) == failing)
     assert world.ask(NEWER) == "refuse"
     assert world.ask(NEW) == "allow"
 
@@ -316,15 +321,8 @@ def test_a_scan_that_found_its_key_ends_an_older_permission_to_refuse(world: Wor
     world.secret.put(OLD)
     world.secret.put(NEW, PENDING)
     assert world.ask(NEWER) == "refuse"
-    answer = world.secret.answer
-    failing = [True]
-
-    def absent_once(secret_id: str, stage: str) -> tuple[int, bytes]:
-        if stage == PENDING and failing.pop() if failing else False:
-            return answer("no-such-secret", stage)
-        return answer(secret_id, stage)
-
-    world.secret.answer = absent_once  # type: ignore[method-assign]
+    looks = itertools.count()
+    denied(world, lambda stage: stage == PENDING and next(looks) == 0)
     assert world.ask(OLD) == "allow"
     assert world.ask(NEW) == "allow"
 
@@ -346,14 +344,8 @@ def test_an_outage_that_ends_during_a_scan_refuses_no_pending_key(world: World, 
     """The Extension answers an outage as it answers a label that is absent: one look would take it for that."""
     world.secret.put(OLD)
     world.secret.put(NEW, PENDING)
-    answer = world.secret.answer
-    calls = [0]
-
-    def down_at_first(secret_id: str, stage: str) -> tuple[int, bytes]:
-        calls[0] += 1
-        return answer("no-such-secret", stage) if calls[0] <= failing else answer(secret_id, stage)
-
-    world.secret.answer = down_at_first  # type: ignore[method-assign]
+    calls = itertools.count()
+    denied(world, lambda stage: next(calls) < failing)
     assert world.ask(NEW) != "refuse"
     world.clock.move(1.5)
     assert world.ask(NEW) != "refuse"
