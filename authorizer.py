@@ -48,7 +48,7 @@ MAX_ANSWER_BYTES = 524_288  # a secret value has at most 65,536 bytes, of which 
 MAX_KEY_LENGTH = 10_240  # characters: API Gateway's limit for the request line and all headers together
 MIN_KEY_LENGTH = 16  # characters: a shorter key works, with a warning
 MAX_FIELD_LENGTH = 200  # characters of an event's value in a log line
-MAX_SEARCHED = MAX_FIELD_LENGTH + MIN_KEY_LENGTH  # of which the first may be the last that is shown
+MAX_SEARCHED = MAX_FIELD_LENGTH + MIN_KEY_LENGTH - 1  # of which the first may be the last that is shown
 
 FIELDS = ("outcome", "reason", "stage", "version_id", "request_id", "source_ip", "route")  # of a decision's log line
 TEXT_LINE = " ".join([f'{name}="%s"' for name in FIELDS])
@@ -201,7 +201,7 @@ class Authorizer:
             if not reason:
                 found, reason = self.decide(key, context)
         except SecretUnavailableError as error:
-            self.log("error", error.reason, found, fields, values)
+            self.log("error", error.reason, None, fields, values)
             raise
         self.log("allow" if found else "refuse", reason, found, fields, values)
         version = {"secretStage": found.stage, "secretVersionId": found.version_id} if found else {}
