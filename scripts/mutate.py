@@ -117,8 +117,8 @@ def listed() -> dict[str, str]:
     return reasons
 
 
-def run_tests(subject: str, stage: list[str], output: str) -> None:
-    """Run tests of one file; what a process for it does, whose exit status is pytest's."""
+def run_tests(subject: str, stage: list[str], output: str, limit: int) -> None:
+    """Run tests of one file, none longer than ``limit`` seconds; a process's whole work, whose exit status is pytest's."""
     import pytest
 
     os.setsid()  # so that whatever the tests start can be ended with them
@@ -128,16 +128,8 @@ def run_tests(subject: str, stage: list[str], output: str) -> None:
     os.chdir(ROOT)
     sys.dont_write_bytecode = False  # pytest keeps the tests that it has rewritten for the next mutant
     os.environ["AUTHORIZER_UNDER_TEST"] = subject
-    limits = [f"faulthandler_timeout={TEST_SECONDS}", "faulthandler_exit_on_timeout=true"]
-    options = [
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not model",
-        *[f"--override-ini={limit}" for limit in limits],
-    ]
+    options = ["-x", "-q", "-p", "no:cacheprovider"]
+    options += [f"--override-ini=faulthandler_timeout={limit}", "--override-ini=faulthandler_exit_on_timeout=true"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of Hypothesis, which is loaded once for all
     sys.exit(pytest.main([*options, *[f"tests/test_{name}.py" for name in stage]]))
 
@@ -148,7 +140,7 @@ def judge(mutant: Mutant, stages: list[list[str]], method: Any) -> tuple[str, st
         subject, output = Path(name, "authorizer.py"), Path(name, "output")
         subject.write_text(mutant.code, "utf-8")
         for stage in stages:
-            process = method.Process(target=run_tests, args=(str(subject), stage, str(output)))
+            process = method.Process(target=run_tests, args=(str(subject), stage, str(output), TEST_SECONDS))
             process.start()
             process.join(STAGE_SECONDS)
             status = process.exitcode

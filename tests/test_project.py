@@ -9,6 +9,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from conftest import ROOT, load
 
 TOP_LEVEL = {"authorizer.py", "tests", "scripts", "SECURITY.md", "README.md", "pyproject.toml", "LICENSE"}
@@ -44,14 +46,14 @@ def test_the_wheel_puts_the_same_file_where_the_predecessors_users_have_it(tmp_p
     assert done.stdout == "secure_authorizer.authorizer\n", done.stderr
 
 
-def test_every_development_tool_is_locked_by_hash() -> None:
-    lock = (ROOT / "scripts" / "lock-dev.txt").read_text()
-    dev = re.findall(
-        r"^  \"([\w-]+)", (ROOT / "pyproject.toml").read_text().split("\ndev = [")[1].split("]\n")[0], re.M
-    )
-    assert len(dev) >= 4
-    for name in dev:
-        assert re.search(rf"^{name}==", lock, re.MULTILINE), name
+@pytest.mark.parametrize("group", ["dev", "bench", "mutation"])
+def test_every_development_tool_is_locked_by_hash(group: str) -> None:
+    lock = (ROOT / "scripts" / f"lock-{group}.txt").read_text()
+    extra = (ROOT / "pyproject.toml").read_text().split(f"\n{group} = [")[1].split("\n]\n")[0]
+    names = re.findall(r'^  "([\w-]+)', extra, re.MULTILINE)
+    assert names
+    for name in names:
+        assert re.search(rf"^{name}(\[\w+\])?==", lock, re.MULTILINE), name
     for block in re.split(r"\n(?=\w)", lock.strip()):
         assert "--hash=sha256:" in block, block
 
