@@ -4,8 +4,8 @@
 
 A copy is a .py file, a deployment zip, or a CloudFormation or SAM template (YAML or JSON) with the code inlined.
 Newline style and a byte-order mark do not count as changes; anything else does. A zip must hold nothing but the
-authorizer (and a wheel's dist-info): another file could be what Lambda runs or imports. For a YAML template the
-script uses PyYAML; if this Python has none, it goes into .venv/ by itself.
+authorizer (and a wheel's dist-info): another file could be what Lambda runs or imports; and nothing that two programs
+could unpack differently. For a YAML template the script uses PyYAML; if this Python has none, it goes into .venv/.
 
 Exit status: 0 all identical, 1 one differs, 2 cannot tell of one.
 """
@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -82,6 +83,8 @@ def from_zip(data: bytes) -> tuple[str, bytes]:
             names = ", ".join(printable(info.filename[:80]) for info in (python + others)[:5])
             if len(python) != 1 or others:
                 raise CopyError(f"the zip must hold one Python file and no other, but holds {names or 'nothing'}")
+            if not reads_alike(data, archive):
+                raise CopyError("the zip holds something that another program could unpack in another way")
             packed = python[0].compress_type
             if python[0].file_size > MAX_BYTES or packed not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise CopyError("the zip's Python file is too large, or packed as Lambda cannot unpack it")
@@ -91,6 +94,31 @@ def from_zip(data: bytes) -> tuple[str, bytes]:
         raise
     except Exception:  # whatever zipfile and zlib may raise for a hostile file
         raise CopyError("the zip is damaged, encrypted or incomplete") from None
+
+
+def reads_alike(data: bytes, archive: zipfile.ZipFile) -> bool:
+    """Whether a zip gives the same files to all: by its directory, as Python reads it, or from its beginning.
+
+    Which way Lambda takes is not documented. Each file has two headers; they must agree, and no others be there.
+    """
+    entries = archive.infolist()
+    headers = [data.count(mark) for mark in (b"PK\3\4", b"PK\1\2", b"PK\5\6")]
+    places = {entry.header_offset for entry in entries}
+    if headers != [len(places), len(entries), 1] or not data.startswith(b"PK\3\4"):
+        return False
+    for entry in entries:
+        archive.open(entry).close()  # raises if its names differ
+        at = entry.header_offset
+        flags, method, *sums, name, extra = struct.unpack("<HH4xLLLHH", data[at + 6 : at + 30])
+        said = [entry.CRC, entry.compress_size, entry.file_size]
+        if flags & 8 and method == zipfile.ZIP_DEFLATED:  # streamed: what was not known then follows the file
+            sums = [known or later for known, later in zip(sums, said)]
+        extras = entry.extra + data[at + 30 + name :][:extra]
+        if method != entry.compress_type or sums != said or b"up" in extras:  # Unicode Path: a name
+            return False
+        if entry.filename != entry.orig_filename:  # it has a NUL, at which some end it
+            return False
+    return True
 
 
 def from_template(text: str) -> tuple[str, str]:

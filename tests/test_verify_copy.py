@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,75 @@ def zipped(files: dict[str, str | bytes], compression: int = zipfile.ZIP_DEFLATE
     return buffer.getvalue()
 
 
+def patched(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def with_extra(extra: bytes) -> bytes:
+    """A zip whose second file, a dist-info's, has an extra field."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("authorizer.py", CODE)
+        info = zipfile.ZipInfo("p-1.dist-info/METADATA")
+        info.extra = extra
+        archive.writestr(info, "import os\n")
+    return buffer.getvalue()
+
+
+class Stream(io.BytesIO):
+    """A file without a beginning to return to: a zip written there has its sums after each file."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        raise OSError
+
+
+def streamed(size: int = 0) -> bytes:
+    """A zip as a program writes it to a pipe; ``size`` if that knows it beforehand."""
+    buffer = Stream()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("authorizer.py", CODE)
+    return patched(buffer.getvalue(), 22, size.to_bytes(4, "little"))
+
+
+def other_zips() -> dict[str, bytes]:
+    """Zips that Python reads as the authorizer, and another program as something else."""
+    code, evil = zipped({"authorizer.py": CODE}), zipped({"authorizer.py": "evil"}, zipfile.ZIP_STORED)
+    both = zipped({"authorizer.py": CODE, "p-1.dist-info/METADATA": "import os\n"}, zipfile.ZIP_STORED)
+    three = zipped({"authorizer.py": CODE, "p-1.dist-info/METADATA": "", "p-1.dist-info/evil-.so": ""})
+    third = three.rindex(b"PK\1\2")
+    second = three.rindex(b"PK\1\2", 0, third)
+    path = b"\1" + zlib.crc32(b"p-1.dist-info/METADATA").to_bytes(4, "little") + b"hmac.py"
+    twice = with_extra(b"up" + len(path).to_bytes(2, "little") + path)
+    start, end = code.index(b"PK\1\2"), code.index(b"PK\5\6")
+    files, directory, last = code[:start], code[start:end], code[end:]
+
+    def last_at(place: int) -> bytes:
+        return patched(last, 16, place.to_bytes(4, "little"))
+
+    wheel = zipped({"authorizer.py": CODE, "p-1.dist-info/WHEELxxx.so": "import os\n"})
+    local = both.index(b"p-1.dist-info/METADATA") - 30
+    return {
+        "a-zip-before-it.zip": evil + code,
+        "a-file-before-it.zip": evil[: evil.index(b"PK\1\2")] + code,
+        "a-file-of-another-name.zip": patched(both, local + 30, b"./././././././/hmac.py"),
+        "unicode-path-at-the-file.zip": patched(twice, twice.rindex(b"up\x0c\0"), b"xx"),
+        "unicode-path-in-the-directory.zip": patched(twice, twice.index(b"up\x0c\0"), b"xx"),
+        "two-directories.zip": files + directory + directory + last_at(start + len(directory)),
+        "two-ends.zip": files + last + directory + last_at(start + len(last)),
+        "one-file-twice.zip": patched(three, third, three[second:third]),
+        "nul.zip": wheel.replace(b"WHEELxxx", b"WHEEL\0xx"),
+        "shorter.zip": patched(both, 18, (9).to_bytes(4, "little") * 2),
+        "other-sum.zip": patched(both, local + 14, bytes(4)),
+        "stored-or-deflated.zip": patched(code, 8, bytes(2)),
+        "stored-of-unknown-length.zip": patched(patched(both, 6, b"\x08\0"), 14, bytes(12)),
+        "streamed-to-another-length.zip": streamed(9),
+        "something-before-it.zip": b"PK--" + code,
+    }
+
+
 def function(code: object, kind: str = "AWS::Lambda::Function") -> dict[str, object]:
     properties = {"Code": {"ZipFile": code}} if kind == "AWS::Lambda::Function" else {"InlineCode": code}
     return {"Type": kind, "Properties": properties}
@@ -75,6 +145,9 @@ IDENTICAL: dict[str, str | bytes] = {
     "wheel.whl": zipped(
         {"p/authorizer.py": CODE, "p-1.0.dist-info/RECORD": "", "p-1.0.dist-info/licenses/LICENSE": ""}),
     "no-suffix": zipped({"authorizer.py": CODE}),
+    "streamed.zip": streamed(),
+    "streamed-from-a-file.zip": streamed(len(CODE)),
+    "with-times.zip": with_extra(b"UT\x05\0\3\0\0\0\0"),
     "template.yaml": TEMPLATE,
     "crlf.yaml": TEMPLATE.replace("\n", "\r\n"),
     "bom.yaml": "\ufeff" + TEMPLATE,
@@ -162,6 +235,7 @@ _encrypted = bytearray(zipped({"authorizer.py": CODE}))
 _encrypted[6] |= 1  # the flag in the file's own header
 _encrypted[_encrypted.rindex(b"PK\x01\x02") + 8] |= 1  # and in the directory
 CANNOT_TELL["encrypted.zip"] = bytes(_encrypted)
+CANNOT_TELL |= other_zips()
 
 
 @pytest.mark.parametrize("name", IDENTICAL)
