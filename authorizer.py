@@ -73,6 +73,7 @@ RFC_3339 = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(
 EPOCH_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]+)?")
 LEVEL = re.compile(r"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL", re.ASCII | re.IGNORECASE)
 FORMAT = re.compile(r"auto|simple|iam")
+IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f]{0,4}){2,7}")  # an address, which no client may hide by presenting it
 DAY = range(86_401)  # seconds that a setting may have
 
 logger = logging.getLogger("authorizer")  # the same name whatever this file is called
@@ -383,7 +384,7 @@ class Authorizer:
         for key in values[0] + values[1]:  # a field that holds the presented key, or its beginning, is not shown
             if isinstance(key, str) and len(key) >= MIN_KEY_LENGTH:
                 start = key[:MIN_KEY_LENGTH]
-                shown = ["[hidden]" if start in value[:MAX_SEARCHED] else value for value in shown]
+                shown = [it if start not in it[:MAX_SEARCHED] or IPV6.fullmatch(it) else "[hidden]" for it in shown]
         line = (outcome, reason, found.stage if found else "-", *[escaped(value) or "-" for value in shown])
         extra = dict(zip(FIELDS, line)) if self.settings.json_logs else None
         text = f"{outcome}: {reason}" if extra else TEXT_LINE % line
@@ -407,14 +408,17 @@ def header_values(event: Event, header: str) -> Values:
 
 def presented_key(singles: list[object], listed: list[object]) -> tuple[str, str]:
     """The one key among a header's values, or "" and the reason code of a refusal."""
-    if len(singles) > 1 or len(listed) > 1 or (singles and listed and singles != listed):
+    values = singles + listed
+    if len(singles) > 1 or len(listed) > 1:
         return "", "header_ambiguous"
-    value = (singles or listed or [None])[0]
-    if value is None or value == "":
+    if not any(values):
         return "", "header_missing"
-    if not isinstance(value, str) or len(value) > MAX_KEY_LENGTH or not VISIBLE.fullmatch(value):
+    keys = [it for it in values if isinstance(it, str) and len(it) <= MAX_KEY_LENGTH and VISIBLE.fullmatch(it)]
+    if len(keys) < len(values):
         return "", "header_malformed"
-    return value, ""
+    if keys[0] != keys[-1]:
+        return "", "header_ambiguous"
+    return keys[0], ""
 
 
 def now() -> Moment:
@@ -457,9 +461,10 @@ def text_at(value: object, *path: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Bounded, printable ASCII and without double quotes: no value can forge a line, or a field of one."""
+    """Bounded, printable ASCII, no double quote or lone backslash: no value can forge a line, or a field of one."""
     text = text[:MAX_FIELD_LENGTH].replace('"', "'")
-    return text if text.isascii() and text.isprintable() else text.encode("unicode_escape").decode()
+    plain = text.isascii() and text.isprintable() and "\\" not in text
+    return text if plain else text.encode("unicode_escape").decode()
 
 
 def time_left(deadline: float) -> float:

@@ -175,6 +175,15 @@ def test_what_cannot_be_a_key_is_refused_without_reading_anything(world: World, 
     assert world.handle(event) == {"isAuthorized": False, "context": {}}
 
 
+def test_what_is_nested_is_refused_however_deep(world: World) -> None:
+    """Python compares nested lists by recursion."""
+    world.secret.put(OLD)
+    values: list[Any] = [OLD, OLD]
+    for _ in range(100_000):
+        values = [[value] for value in values]
+    assert not allowed(world.handle(rest_request({HEADER: values[0]}, {HEADER: [values[1]]})))
+
+
 def test_the_longest_key_that_can_arrive_is_judged(world: World) -> None:
     longest = "x" * 10_240
     world.secret.put(longest)

@@ -181,6 +181,43 @@ def test_a_key_of_less_than_16_characters_hides_nothing(world: World, caplog: py
     assert line["route"] == "[hidden]"
 
 
+@pytest.mark.parametrize(
+    "address", ["2001:db8:85a3:8d3:1319:8a2e:370:7348", "2001:DB8::8a2e:370:7348", "::ffff:abcd:ef01"]
+)
+def test_a_client_cannot_hide_its_address_by_presenting_it(
+    world: World, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.secret.put(OLD)
+    event = http_api_2({HEADER: address}) | {"routeKey": f"GET /{address}"}
+    event["requestContext"]["http"]["sourceIp"] = address
+    _, line = decision(world, event, caplog)
+    assert (line["source_ip"], line["route"]) == (address, "[hidden]")
+
+
+@pytest.mark.parametrize(
+    "value", ["2001:db8:85a3:8d3:1319:8a2e:370:7348:1", "0123456789abcdef:", "2001:db8:85a3:8d3:key"]
+)
+def test_what_is_no_address_is_hidden_even_in_its_place(
+    world: World, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.secret.put(OLD)
+    event = http_api_2({HEADER: value})
+    event["requestContext"]["http"]["sourceIp"] = value
+    _, line = decision(world, event, caplog)
+    assert line["source_ip"] == "[hidden]"
+
+
+def test_the_root_logger_is_left_alone(world: World) -> None:
+    """It is Lambda's; other code in the function logs through it."""
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    world.set(LOG_LEVEL="ERROR")
+    world.secret.put(OLD)
+    world.ask(OLD)
+    assert logging.getLogger("authorizer").level == logging.ERROR
+    assert (root.level, list(root.handlers)) == before
+
+
 def test_in_json_the_fields_are_top_level(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.set(AWS_LAMBDA_LOG_FORMAT="JSON")
     version = world.secret.put(OLD)
@@ -192,7 +229,7 @@ def test_in_json_the_fields_are_top_level(world: World, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [('a"b', "a'b"), ("a\nb", "a\\nb"), ("é", "\\xe9"), ("a\\b ='", "a\\b ='")]
+    ("value", "shown"), [('a"b', "a'b"), ("a\nb", "a\\nb"), ("é", "\\xe9"), ("a\\b", "a\\\\b"), ("a ='", "a ='")]
 )
 def test_only_what_could_forge_or_break_a_line_is_changed(
     world: World, value: str, shown: str, caplog: pytest.LogCaptureFixture
