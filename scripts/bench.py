@@ -105,6 +105,7 @@ class Bench:
         self.backends: dict[tuple[str, bool], tuple[Process, int]] = {}  # by kind and AWSPENDING: and its port
         self.env = {  # and nothing else of this process's: no proxy, no profile
             "PATH": os.environ.get("PATH", ""),
+            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),  # some builds of Python do not start without
             "PYTHONDONTWRITEBYTECODE": "1",
             "SECRET_NAME": SECRET,
             "SECRET_KEY_NAME": MEMBER,

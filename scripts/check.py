@@ -115,7 +115,7 @@ def each(version: str, python: str, long: bool) -> Job:
     selection = [] if long else ["-m", "not long"]
     return [
         Step(
-            f"Python {version}: tests" + ("" if long else ", without the long ones"),
+            f"Python {version}: tests" + ("" if long else ", without those of measuring"),
             [[*coverage, "run", data, "-m", "pytest", "-q", *selection]],
         ),
         Step(f"Python {version}: branch coverage", [[*coverage, "report", data]]),
@@ -165,7 +165,7 @@ def main() -> int:
         "--all-pythons",
         action="store_true",
         help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, not just this one; "
-        "the tests marked long run under the newest only",
+        "the tests of the scripts that measure run under the newest only",
     )
     arguments = parser.parse_args()
     os.chdir(ROOT)
@@ -187,7 +187,9 @@ def main() -> int:
         mark = colour("green", "ok    ") if result.good else colour("red", "FAILED")
         print(f"{mark}  {result.name:<40} {result.seconds:6.1f} s")
     for version in absent:
-        print(f"{colour('yellow', 'absent')}  Python {version}: neither on PATH nor in pyenv, so not tested")
+        print(
+            f"{colour('yellow', 'absent')}  Python {version}: none on PATH or in pyenv that can make environments, so not tested"
+        )
     return 0 if all(result.good for result in results) else 1
 
 

@@ -44,8 +44,10 @@ STAGES = [
     ["project", "faults", "rotation_model", "runtime"],
 ]
 WORDING = re.compile("[a-zA-Z],? [a-zA-Z]")  # a string with words in it is for people; no test holds it to the letter
-TEST_SECONDS = 20  # the longest test takes three; one that takes longer is an endless loop
+TEST_SECONDS = 30  # the longest test takes eight; one that takes longer is an endless loop
 STAGE_SECONDS = 300  # whatever else hangs
+
+RUNNING: set[Any] = set()  # the processes that run tests now
 
 
 class Mutant(NamedTuple):
@@ -118,7 +120,7 @@ def listed() -> dict[str, str]:
 
 
 def run_tests(subject: str, stage: list[str], output: str, limit: int) -> None:
-    """Run tests of one file, none longer than ``limit`` seconds; a process's whole work, whose exit status is pytest's."""
+    """Run tests of one file, none longer than ``limit`` seconds: a process's whole work. Its exit status is pytest's."""
     import pytest
 
     os.setsid()  # so that whatever the tests start can be ended with them
@@ -134,6 +136,14 @@ def run_tests(subject: str, stage: list[str], output: str, limit: int) -> None:
     sys.exit(pytest.main([*options, *[f"tests/test_{name}.py" for name in stage]]))
 
 
+def end(process: Any) -> None:
+    """End a process that runs tests, and all that they started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()  # it has no group of its own yet
+
+
 def judge(mutant: Mutant, stages: list[list[str]], method: Any) -> tuple[str, str]:
     """Whether a mutant was "killed", "timed out" or "survived", and what the tests printed last. Raises ToolsError."""
     with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
@@ -142,13 +152,12 @@ def judge(mutant: Mutant, stages: list[list[str]], method: Any) -> tuple[str, st
         for stage in stages:
             process = method.Process(target=run_tests, args=(str(subject), stage, str(output), TEST_SECONDS))
             process.start()
+            RUNNING.add(process)
             process.join(STAGE_SECONDS)
             status = process.exitcode
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            end(process)
             process.join()
+            RUNNING.discard(process)
             printed = output.read_text(errors="replace") if output.exists() else ""
             if status is None or "\nTimeout (0:" in f"\n{printed}":
                 return "timed out", printed[-500:]
@@ -168,16 +177,18 @@ def test(jobs: int, match: str) -> int:
     reasons = listed()
     results: dict[str, str] = {}
     with ThreadPoolExecutor(jobs) as pool:
-        for outcome, printed in pool.map(judge, [Mutant("", original)] * jobs, [STAGES] * jobs, [method] * jobs):
-            if outcome != "survived":
-                raise ToolsError(f"the tests must pass before a mutant can fail them:\n{printed}")
-        running = {}
-        for mutant in mutants(original):
-            if match in mutant.name:
-                stages = STAGES[:1] if mutant.name in reasons else STAGES
-                running[pool.submit(judge, mutant, stages, method)] = mutant.name
-                progress(f"{time.monotonic() - started:5.0f} s, {len(running)} mutants made")
         try:
+            for outcome, printed in pool.map(judge, [Mutant("", original)] * jobs, [STAGES] * jobs, [method] * jobs):
+                if outcome != "survived":
+                    raise ToolsError(f"the tests must pass before a mutant can fail them:\n{printed}")
+            running = {}
+            for mutant in mutants(original):
+                if match in mutant.name:
+                    stages = STAGES[:1] if mutant.name in reasons else STAGES
+                    running[pool.submit(judge, mutant, stages, method)] = mutant.name
+                    progress(f"{time.monotonic() - started:5.0f} s, {len(running)} mutants made")
+            if not running:
+                raise ToolsError(f"no mutant's changed lines hold {match!r}")
             for future in as_completed(running):
                 name, (outcome, _) = running[future], future.result()
                 results[name] = outcome
@@ -187,7 +198,9 @@ def test(jobs: int, match: str) -> int:
                     progress("")
                     print(f"{colour('red', 'survived')} {name}\n", flush=True)
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(RUNNING):  # they have sessions of their own, which an interrupt does not reach
+                end(process)
             raise
         finally:
             progress("")
@@ -212,10 +225,12 @@ def main() -> int:
         "--match", default="", metavar="TEXT", help="only the mutants whose changed lines hold this text"
     )
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error("--jobs must be at least 1")
     python = environment(sys.executable, "mutation")
     if Path(sys.prefix).resolve() != python.parent.parent.resolve():
         return subprocess.run([str(python), *sys.argv]).returncode
-    return test(max(1, arguments.jobs), arguments.match)
+    return test(arguments.jobs, arguments.match)
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def controls(samples: int) -> list[Result]:
     """What is seen of ``==``: on a key so long that it must show, and on one of the usual length."""
     none, last = "no character right", "all but the last right"
     results = []
-    for length, meaning in ((LONG, "control"), (LENGTH, "one comparison in Python hides it")):
+    for length, meaning in ((LONG, "control"), (LENGTH, "for comparison: a key of the usual length")):
         secret = random_key(length)
         classes = {
             name: partial(equals, secret, [wrong_key(secret, shared) for _ in range(64)])

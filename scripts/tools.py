@@ -33,10 +33,13 @@ def environment(python: str, group: str = "dev") -> Path:
     if stamp.is_file() and stamp.read_text() == wanted and interpreter.exists():
         return interpreter
     print(f"Installing {lock.name} for Python {version} into {folder.relative_to(ROOT)} ...", file=sys.stderr)
-    if python == sys.executable:
-        venv.create(folder, with_pip=True, clear=True)
-    else:
-        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+    try:
+        if python == sys.executable:
+            venv.create(folder, with_pip=True, clear=True)
+        else:
+            subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+    except (ImportError, subprocess.CalledProcessError):
+        raise ToolsError(f"{python} cannot make a virtual environment (Debian: apt install python3-venv)") from None
     pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
         subprocess.run([*pip, "--require-hashes", "--requirement", str(lock)], check=True)

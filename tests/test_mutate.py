@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,7 @@ def mutant(name: str, before: str, after: str) -> mutate.Mutant:
 
 
 OPEN = mutant("find", "hmac.compare_digest(digest, reading.digest)", "True")
-ENDLESS = mutant("presented_key", "    if value is None or", "    while True: pass\n    if value is None or")
+ENDLESS = mutant("presented_key", "    values = singles + listed\n", "    while True: pass\n")
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +84,37 @@ def test_a_run_needs_tests_that_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(mutate, "SUBJECT", broken)
     with pytest.raises(ToolsError, match="the tests must pass before a mutant can fail them"):
         mutate.test(1, "")
+
+
+def test_nothing_to_test_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutate, "STAGES", [["headers"]])
+    monkeypatch.setattr(mutate, "mutants", lambda original: iter([OPEN]))
+    with pytest.raises(ToolsError, match="no mutant's changed lines hold 'nowhere'"):
+        mutate.test(1, "nowhere")
+
+
+def test_an_interrupt_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: list[str] = []
+    judge = mutate.judge
+
+    def noted(*arguments: Any) -> tuple[str, str]:
+        result = judge(*arguments)
+        outcomes.append(result[0])
+        return result
+
+    def interrupted(original: str) -> Iterator[mutate.Mutant]:
+        yield ENDLESS
+        while not mutate.RUNNING:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mutate, "TEST_SECONDS", 600)
+    monkeypatch.setattr(mutate, "STAGE_SECONDS", 20)  # which ends it as "timed out" if the interrupt does not
+    monkeypatch.setattr(mutate, "judge", noted)
+    monkeypatch.setattr(mutate, "mutants", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mutate.test(1, "")
+    assert outcomes == ["survived", "killed"] and not mutate.RUNNING
 
 
 def test_the_list_gives_each_mutant_the_reason_above_it(aimed: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, load
+from tools import ToolsError, environment
 
 TOP_LEVEL = {"authorizer.py", "tests", "scripts", "SECURITY.md", "README.md", "pyproject.toml", "LICENSE"}
 
@@ -56,6 +57,16 @@ def test_every_development_tool_is_locked_by_hash(group: str) -> None:
         assert re.search(rf"^{name}(\[\w+\])?==", lock, re.MULTILINE), name
     for block in re.split(r"\n(?=\w)", lock.strip()):
         assert "--hash=sha256:" in block, block
+
+
+def test_a_python_that_cannot_make_environments_is_a_clear_error(tmp_path: Path) -> None:
+    """As Debian's without python3-venv."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] && echo 3.99\n')
+    python.chmod(0o755)
+    with pytest.raises(ToolsError, match="cannot make a virtual environment .*python3-venv"):
+        environment(str(python))
+    assert not (ROOT / ".venv" / "3.99").exists()
 
 
 def test_what_the_module_offers_is_there() -> None:

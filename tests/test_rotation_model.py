@@ -31,7 +31,6 @@ from rotation_world import (
     compiled,
 )
 
-pytestmark = pytest.mark.long
 
 GARBAGE = "never-a-key-0123456789"
 MILLISECOND = 0.001

@@ -318,7 +318,7 @@ def test_the_extension_is_left_alone_until_the_first_invocation(folder: Path, ex
         assert extension.seen == [PENDING, CURRENT]
 
 
-@pytest.mark.parametrize("grace", ["0", "900"])  # with more labels to read, each gets less time
+@pytest.mark.parametrize("grace", ["0", "900"])
 def test_a_cold_start_waits_for_an_extension_that_is_not_ready(folder: Path, extension: Extension, grace: str) -> None:
     waited: list[str] = []
 

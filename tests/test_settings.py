@@ -64,6 +64,33 @@ def test_the_rule_of_a_setting_has_an_example_that_is_well_formed(name: str) -> 
     module.Settings(REQUIRED | {name: example[1]})
 
 
+@pytest.mark.parametrize(
+    ("name", "advised"),
+    [
+        ("ACCEPT_PREVIOUS_SECONDS", 900),
+        ("CACHE_SECONDS", 60),
+        ("MAX_STALE_SECONDS", 300),
+        ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT", 2773),
+        ("SECRETS_MANAGER_TTL", 0),
+    ],
+)
+def test_the_rule_of_a_number_tells_its_bounds_and_what_the_readme_advises(name: str, advised: int) -> None:
+    module = load()
+
+    def rule(value: int) -> str:
+        with pytest.raises(ValueError) as caught:
+            module.Settings(REQUIRED | {name: str(value)})
+        return str(caught.value)
+
+    found = re.search(r"whole number from (\d+) to (\d+), for example (\d+)$", rule(-1))
+    assert found
+    low, high, example = map(int, found.groups())
+    assert example == advised
+    module.Settings(REQUIRED | {name: str(low)})
+    module.Settings(REQUIRED | {name: str(high)})
+    assert rule(low - 1) == rule(high + 1) == rule(-1)
+
+
 def test_the_rule_of_the_session_token_says_whose_it_is() -> None:
     with pytest.raises(ValueError, match="^AWS_SESSION_TOKEN must be as Lambda sets it"):
         load().Settings(REQUIRED | {"AWS_SESSION_TOKEN": ""})
