@@ -45,12 +45,12 @@ WARM_SCAN_SECONDS = 1.0  # the longest scan while one does
 RESERVED_SECONDS = 0.5  # of the invocation's time, kept for answering
 RETRY_PAUSE_SECONDS = 0.05  # between two tries to read a label: short, as it is loopback
 MAX_ANSWER_BYTES = 524_288  # a secret value has at most 65,536 bytes, of which JSON escapes can make six each
-MAX_KEY_LENGTH = 10_240  # characters: API Gateway's limit for the request line and all headers together
 MIN_KEY_LENGTH = 16  # characters: a shorter key works, with a warning
 MAX_FIELD_LENGTH = 200  # characters of an event's value in a log line
 MAX_SEARCHED = MAX_FIELD_LENGTH + MIN_KEY_LENGTH - 1  # of which the first may be the last that is shown
 
 FIELDS = ("outcome", "reason", "stage", "version_id", "request_id", "source_ip", "route")  # of a decision's log line
+LEVELS = {"allow": logging.INFO, "refuse": logging.WARNING, "error": logging.ERROR}  # by outcome
 TEXT_LINE = " ".join([f'{name}="%s"' for name in FIELDS])
 
 PENDING, CURRENT, PREVIOUS = "AWSPENDING", "AWSCURRENT", "AWSPREVIOUS"  # the way a version travels
@@ -66,6 +66,7 @@ PROBLEMS = {  # by reason code, what a SecretUnavailableError says
 }
 
 VISIBLE = re.compile(r"[!-~]+")  # visible ASCII: what any header can carry unchanged
+KEY = re.compile(r"[!-~]{1,10240}")  # the same, within API Gateway's limit for the request line and all headers
 VERSION_ID = re.compile(r"[!-~]{1,64}")
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2: what a header's name may be
 STAGE_ARN = re.compile(r"(arn:[a-z0-9-]+:execute-api:[a-z0-9-]+:[0-9]+:[A-Za-z0-9]+/[A-Za-z0-9_$-]+)/")
@@ -73,6 +74,7 @@ RFC_3339 = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(
 EPOCH_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]+)?")
 LEVEL = re.compile(r"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL", re.ASCII | re.IGNORECASE)
 FORMAT = re.compile(r"auto|simple|iam")
+PLAIN = re.compile(rf"[ !#-[\]-~]{{0,{MAX_FIELD_LENGTH}}}")  # printable ASCII, no double quote or backslash
 IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f]{0,4}){2,7}")  # an address, which no client may hide by presenting it
 DAY = range(86_401)  # seconds that a setting may have
 
@@ -359,7 +361,7 @@ class Authorizer:
         ):
             return "answer_unexpected"
         key = json_object(secret or "").get(self.settings.key_name)
-        if not isinstance(key, str) or not VISIBLE.fullmatch(key):
+        if not isinstance(key, str) or not KEY.fullmatch(key):
             key = ""  # broken; nothing is converted, or null would be the key "None"
         if len(key) < MIN_KEY_LENGTH and version_id not in self.warned:
             self.warned.add(version_id)
@@ -369,7 +371,7 @@ class Authorizer:
 
     def log(self, outcome: str, reason: str, found: Reading | None, event: Event, values: Values) -> None:
         """Log a decision: fields at the top level of a JSON line, or in the message of a text line."""
-        level = {"allow": logging.INFO, "refuse": logging.WARNING, "error": logging.ERROR}[outcome]
+        level = LEVELS[outcome]
         if not logger.isEnabledFor(level):
             return
         request = event.get("requestContext")
@@ -402,23 +404,21 @@ def header_values(event: Event, header: str) -> Values:
         items = headers.items() if isinstance(headers, dict) else ()
         places.append([value for name, value in items if isinstance(name, str) and name.lower() == header])
     singles, lists = places
-    listed = [values if isinstance(values, list) and values else [values] for values in lists]
-    return singles, [value for values in listed for value in values]
+    return singles, [value for given in lists for value in (given if isinstance(given, list) and given else [given])]
 
 
 def presented_key(singles: list[object], listed: list[object]) -> tuple[str, str]:
     """The one key among a header's values, or "" and the reason code of a refusal."""
-    values = singles + listed
     if len(singles) > 1 or len(listed) > 1:
         return "", "header_ambiguous"
-    if not any(values):
-        return "", "header_missing"
-    keys = [it for it in values if isinstance(it, str) and len(it) <= MAX_KEY_LENGTH and VISIBLE.fullmatch(it)]
-    if len(keys) < len(values):
-        return "", "header_malformed"
-    if keys[0] != keys[-1]:
-        return "", "header_ambiguous"
-    return keys[0], ""
+    key = ""
+    for value in singles + listed:
+        if not isinstance(value, str) or not KEY.fullmatch(value):
+            return "", "header_malformed" if value else "header_missing"
+        if key and value != key:
+            return "", "header_ambiguous"
+        key = value
+    return key, "" if key else "header_missing"
 
 
 def now() -> Moment:
@@ -462,9 +462,9 @@ def text_at(value: object, *path: str) -> str:
 
 def escaped(text: str) -> str:
     """Bounded, printable ASCII, no double quote or lone backslash: no value can forge a line, or a field of one."""
-    text = text[:MAX_FIELD_LENGTH].replace('"', "'")
-    plain = text.isascii() and text.isprintable() and "\\" not in text
-    return text if plain else text.encode("unicode_escape").decode()
+    if PLAIN.fullmatch(text):
+        return text
+    return text[:MAX_FIELD_LENGTH].replace('"', "'").encode("unicode_escape").decode()
 
 
 def time_left(deadline: float) -> float:

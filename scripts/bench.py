@@ -34,9 +34,11 @@ from tools import ToolsError, environment
 
 # What is measured, by the name it is reported by: its module, and what it asks.
 OWN, FLOOR, NAIVE = "this authorizer", "floor: digest, compare, log", "naive Extension client, urllib"
+LEAST = "floor, log record made directly"  # as the authorizer does; logger.log() looks for the calling line first
 SUBJECTS = {
     OWN: ("authorizer", "extension"),
     FLOOR: ("floor", "extension"),
+    LEAST: ("least", "extension"),
     NAIVE: ("naive_client", "extension"),
 }
 PREDECESSOR = "secure_authorizer.authorizer"  # without AWSPENDING it raises in place of refusing
@@ -211,7 +213,7 @@ def targets(results: dict[str, Summary]) -> list[dict[str, Any]]:
 
     ``measured`` and ``met`` are null where a peer is missing.
     """
-    peers = [name for name in results if name not in (OWN, FLOOR)]
+    peers = [name for name in results if name not in (OWN, FLOOR, LEAST)]
     boto3 = [name for name in results if name in PEERS]
     rows: list[tuple[str, float | None, float]] = []
     for measure, text in (("allow_p50_ms", "warm allow p50"), ("refuse_p50_ms", "warm refusal p50")):

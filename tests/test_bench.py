@@ -51,7 +51,7 @@ def test_a_bench_without_peers_says_what_it_left_out_and_counts_calls() -> None:
             assert 0 < figures[f"{phase}_p50_ms"]["median"] <= figures[f"{phase}_p99_ms"]["max"]
         assert 0 < figures["import_ms"]["median"] < figures["cold_ms"]["max"]
     calls = {name: figures["burst_calls"]["median"] for name, figures in results.items()}
-    assert calls[bench.FLOOR] == 0 and calls[bench.NAIVE] == 2000  # two labels for each of 1,000
+    assert calls[bench.FLOOR] == calls[bench.LEAST] == 0 and calls[bench.NAIVE] == 2000  # two labels for each of 1,000
     assert results[bench.OWN]["scan_calls"]["runs"] == [4, 4]  # two looks over two labels
     assert all(calls > 0 and calls % 4 == 0 for calls in results[bench.OWN]["burst_calls"]["runs"])
     missed = [row for row in report["targets"] if row["met"] is False]
@@ -97,7 +97,10 @@ def test_a_target_is_missed_beyond_its_limit(own: dict[str, float], peer: dict[s
     usual = {"allow_p50_ms": 2.0, "refuse_p50_ms": 2.0, "cold_ms": 60.0}
     peers = {name: figures(**{**usual, **peer}) for name in bench.PEERS}
     naive = figures(allow_p50_ms=3.0, refuse_p50_ms=3.0)
-    rows = bench.targets({bench.OWN: figures(**own), bench.FLOOR: figures(), bench.NAIVE: naive, **peers})
+    least = figures(allow_p50_ms=0.1, refuse_p50_ms=0.1)  # no peer
+    rows = bench.targets(
+        {bench.OWN: figures(**own), bench.FLOOR: figures(), bench.LEAST: least, bench.NAIVE: naive, **peers}
+    )
     assert len(rows) == 7
     assert [row["target"] for row in rows if row["met"] is False] == missed
     assert all(row["met"] is not None for row in rows)
