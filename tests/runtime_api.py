@@ -214,8 +214,10 @@ class Function:
             pass  # it had ended by itself
         self.process.wait()
         self.api.stop()
+        printed = os.pread(self.files["stderr"].fileno(), 1 << 24, 0).decode()
         for file in self.files.values():
             file.close()
+        assert kind or not printed, printed  # all that there is to say goes through logging
 
     def wait(self, what: Callable[[], object], to: str) -> None:
         """Wait until the Runtime API has seen something. Raises AssertionError if it does not come."""

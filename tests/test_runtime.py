@@ -365,10 +365,12 @@ def test_the_extension_dies_and_comes_back(folder: Path, extension: Extension) -
         assert reasons[-2:] == ["key_matched", "key_unknown"]
 
 
-def test_a_rotation_is_followed_by_every_worker(folder: Path, extension: Extension) -> None:
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_a_rotation_is_followed_by_every_worker(folder: Path, extension: Extension, log_format: str) -> None:
     """On Lambda Managed Instances several processes serve one environment and share one Extension."""
     workers = 3
-    with Function(folder, extension, {"AWS_LAMBDA_MAX_CONCURRENCY": str(workers)}) as function:
+    settings = {"AWS_LAMBDA_MAX_CONCURRENCY": str(workers), "AWS_LAMBDA_LOG_FORMAT": log_format}
+    with Function(folder, extension, settings) as function:
 
         def everywhere(key: str) -> list[Posted]:
             """What each worker answers: all wait for an event, and there is one for each."""
