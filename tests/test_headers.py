@@ -191,6 +191,7 @@ def test_the_longest_key_that_can_arrive_is_judged(world: World) -> None:
     world.secret.put(longest + "x")
     world.clock.move(61)
     assert world.ask(longest + "x") == "refuse"
+    assert world.ask("x") == "raise"  # with such a version no request could pass
 
 
 @given(space=st.sampled_from([" ", "\t", "\r", "\n", "\0", "\u00a0", "\ufeff", "\u200b", '"', ",", "%20"]))
