@@ -478,7 +478,7 @@ def time_left(deadline: float) -> float:
 class BoundSocket(socket.socket):
     """A socket whose reads end by one deadline and one number of bytes, in whatever portions they come."""
 
-    deadline = 0.0  # time.monotonic(); a time-out alone would start anew with every byte
+    deadline: float  # time.monotonic(); a time-out alone would start anew with every byte
     allowance = MAX_ANSWER_BYTES
 
     def recv_into(self, buffer: memoryview) -> int:  # type: ignore[override]  # all that http.client reads with

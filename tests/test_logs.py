@@ -86,6 +86,7 @@ def test_an_allow_from_an_old_snapshot_says_so(world: World, caplog: pytest.LogC
         (http_api_2({HEADER: "é"}), "header_malformed"),
         (http_api_2({HEADER: 7}), "header_malformed"),
         (http_api_2({HEADER: OLD, HEADER.upper(): OLD}), "header_ambiguous"),
+        (rest_request({HEADER: OLD}, {HEADER: [NEW]}), "header_ambiguous"),
         (rest_request({HEADER: OLD}) | {"methodArn": "*"}, "event_malformed"),
         ("no mapping", "header_missing"),
     ],
