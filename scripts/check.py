@@ -185,7 +185,7 @@ def main() -> int:
     print(colour("bold", f"\n== Summary, after {time.monotonic() - started:.0f} s"))
     for result in results:
         mark = colour("green", "ok    ") if result.good else colour("red", "FAILED")
-        print(f"{mark}  {result.name:<40} {result.seconds:6.1f} s")
+        print(f"{mark}  {result.name:<52} {result.seconds:6.1f} s")
     for version in absent:
         print(
             f"{colour('yellow', 'absent')}  Python {version}: none on PATH or in pyenv that can make environments, so not tested"
