@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ from tools import ToolsError, environment
 MAX_BYTES = MAX_TEMPLATE_BYTES  # of what is read, packed or unpacked; authorizer.py has some 30,000
 MAX_DIFF_BYTES = 131_072  # of a copy, so that hostile lines cannot keep difflib busy
 DIST_INFO = re.compile(r"[\w.]+-[\w.+]+\.dist-info/(METADATA|WHEEL|RECORD|INSTALLER|REQUESTED|licenses/LICENSE)")
+PLAIN_NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*/?", re.ASCII)
+STREAMED = 8  # the flag of a file that was written before its size was known
+PLAIN_FLAGS = STREAMED | 2 | 4 | 0x800  # how hard the packer tried; that names are UTF-8, which ASCII is too
 RESULTS = ("identical", "differs", "cannot tell")  # in the order of the exit status
 COLOURS = {"identical": "green", "differs": "red", "cannot tell": "yellow"}
 
@@ -83,42 +87,64 @@ def from_zip(data: bytes) -> tuple[str, bytes]:
             names = ", ".join(printable(info.filename[:80]) for info in (python + others)[:5])
             if len(python) != 1 or others:
                 raise CopyError(f"the zip must hold one Python file and no other, but holds {names or 'nothing'}")
-            if not reads_alike(data, archive):
-                raise CopyError("the zip holds something that another program could unpack in another way")
-            packed = python[0].compress_type
-            if python[0].file_size > MAX_BYTES or packed not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise CopyError("the zip's Python file is too large, or packed as Lambda cannot unpack it")
-            with archive.open(python[0]) as file:
-                return python[0].filename, file.read(MAX_BYTES + 1)
+            return python[0].filename, plain_members(data, archive)[python[0].filename]
     except CopyError:
         raise
-    except Exception:  # whatever zipfile and zlib may raise for a hostile file
+    except Exception:  # whatever zipfile, struct and zlib may raise for a hostile file
         raise CopyError("the zip is damaged, encrypted or incomplete") from None
 
 
-def reads_alike(data: bytes, archive: zipfile.ZipFile) -> bool:
-    """Whether a zip gives the same files to all: by its directory, as Python reads it, or from its beginning.
+def plain_members(data: bytes, archive: zipfile.ZipFile) -> dict[str, bytes]:
+    """What a zip holds, by name; only if no program can unpack it otherwise. Raises CopyError.
 
-    Which way Lambda takes is not documented. Each file has two headers; they must agree, and no others be there.
+    A zip says everything twice, before each file and in the directory at its end, and programs differ in which they
+    believe; how Lambda unpacks is not documented. So both must agree, every byte must belong to something, and nothing
+    may be there that some ignore: ZIP64, encryption, comments, links, a second name.
     """
-    entries = archive.infolist()
-    headers = [data.count(mark) for mark in (b"PK\3\4", b"PK\1\2", b"PK\5\6")]
-    places = {entry.header_offset for entry in entries}
-    if headers != [len(places), len(entries), 1] or not data.startswith(b"PK\3\4"):
-        return False
-    for entry in entries:
-        archive.open(entry).close()  # raises if its names differ
-        at = entry.header_offset
-        flags, method, *sums, name, extra = struct.unpack("<HH4xLLLHH", data[at + 6 : at + 30])
+    members: dict[str, bytes] = {}
+    names: set[bytes] = set()  # in lower case, as some file systems do not tell
+    at = 0
+    for entry in archive.infolist():
+        mark, _, flags, method, _, _, *sums, name_length, extra_length = struct.unpack("<4s5H3L2H", data[at : at + 30])
+        name = data[at + 30 :][:name_length]
+        start = at + 30 + name_length + extra_length
+        packed = data[start : start + entry.compress_size]
+        at = start + entry.compress_size
+        methods = [zipfile.ZIP_DEFLATED]
         said = [entry.CRC, entry.compress_size, entry.file_size]
-        if flags & 8 and method == zipfile.ZIP_DEFLATED:  # streamed: what was not known then follows the file
+        if flags & STREAMED:  # what was not known then follows the file
             sums = [known or later for known, later in zip(sums, said)]
-        extras = entry.extra + data[at + 30 + name :][:extra]
-        if method != entry.compress_type or sums != said or b"up" in extras:  # Unicode Path: a name
-            return False
-        if entry.filename != entry.orig_filename:  # it has a NUL, at which some end it
-            return False
-    return True
+            at += 16
+        else:
+            methods.append(zipfile.ZIP_STORED)
+        content, ended = packed, True
+        if method == zipfile.ZIP_DEFLATED and entry.file_size <= MAX_BYTES:
+            unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+            content = unpacker.decompress(packed, entry.file_size + 1)
+            ended = unpacker.eof and not unpacker.unused_data
+        if (
+            mark != b"PK\3\4"
+            or not PLAIN_NAME.fullmatch(entry.orig_filename)
+            or name != entry.orig_filename.encode()
+            or name.lower() in names
+            or b"up" in entry.extra + data[start - extra_length : start]  # Unicode Path: another name
+            or entry.external_attr >> 28 not in (0, 4 if entry.is_dir() else 8)  # a link, or worse
+            or (flags, method, sums) != (entry.flag_bits, entry.compress_type, said)
+            or flags & ~PLAIN_FLAGS
+            or method not in methods
+            or (flags & STREAMED and data[at - 16 : at] != struct.pack("<4s3L", b"PK\7\10", *said))
+            or not ended
+            or (zlib.crc32(content), len(content)) != (entry.CRC, entry.file_size)
+            or (entry.is_dir() and content)
+            or entry.volume
+        ):
+            raise CopyError(f"another program could unpack {printable(entry.filename[:80])} in the zip differently")
+        members[entry.filename] = content
+        names.add(name.lower())
+    count, size = len(members), len(data) - 22 - at
+    if at != archive.start_dir or data[-22:] != struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, at, 0):
+        raise CopyError("the zip's directory does not follow its files, or is not its plain end")
+    return members
 
 
 def from_template(text: str) -> tuple[str, str]:

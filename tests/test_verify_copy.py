@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -80,6 +81,41 @@ def streamed(size: int = 0) -> bytes:
     return patched(buffer.getvalue(), 22, size.to_bytes(4, "little"))
 
 
+def with_attributes(name: str, content: str, mode: int) -> bytes:
+    """A zip with the authorizer, or another file beside it, of that Unix mode."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        if name != "authorizer.py":
+            archive.writestr("authorizer.py", CODE)
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        with archive.open(info, "w") as file:
+            file.write(content.encode())
+    return buffer.getvalue()
+
+
+def longer(compression: int) -> bytes:
+    """A zip whose directory tells length and sum of the authorizer alone, while its file goes on."""
+    data = zipped({"authorizer.py": CODE + "handler = print\n"}, compression)
+    at = data.index(b"PK\1\2")
+    told = zlib.crc32(CODE.encode()).to_bytes(4, "little"), len(CODE.encode()).to_bytes(4, "little")
+    data = patched(patched(data, 14, told[0]), 22, told[1])
+    return patched(patched(data, at + 16, told[0]), at + 24, told[1])
+
+
+def deflated(flush: int, more: bytes) -> bytes:
+    """A zip whose file is packed with that end, and has more bytes after it."""
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(CODE.encode()) + packer.flush(flush) + more
+    data = zipped({"authorizer.py": packed}, zipfile.ZIP_STORED)
+    at = data.index(b"PK\1\2")
+    for place in (0, at + 2):
+        data = patched(data, place + 8, b"\x08")
+        data = patched(data, place + 14, zlib.crc32(CODE.encode()).to_bytes(4, "little"))
+        data = patched(data, place + 22, len(CODE.encode()).to_bytes(4, "little"))
+    return data
+
+
 def other_zips() -> dict[str, bytes]:
     """Zips that Python reads as the authorizer, and another program as something else."""
     code, evil = zipped({"authorizer.py": CODE}), zipped({"authorizer.py": "evil"}, zipfile.ZIP_STORED)
@@ -91,6 +127,9 @@ def other_zips() -> dict[str, bytes]:
     twice = with_extra(b"up" + len(path).to_bytes(2, "little") + path)
     start, end = code.index(b"PK\1\2"), code.index(b"PK\5\6")
     files, directory, last = code[:start], code[start:end], code[end:]
+
+    stream, plain = streamed(), zipped({"authorizer.py": CODE}, zipfile.ZIP_STORED)
+    plain_end = plain.index(b"PK\1\2")
 
     def last_at(place: int) -> bytes:
         return patched(last, 16, place.to_bytes(4, "little"))
@@ -111,6 +150,40 @@ def other_zips() -> dict[str, bytes]:
         "other-sum.zip": patched(both, local + 14, bytes(4)),
         "stored-or-deflated.zip": patched(code, 8, bytes(2)),
         "stored-of-unknown-length.zip": patched(patched(both, 6, b"\x08\0"), 14, bytes(12)),
+        "streamed-with-another-sum-after-it.zip": patched(stream, stream.index(b"PK\7\10") + 4, bytes(4)),
+        "longer-than-it-says.zip": longer(zipfile.ZIP_DEFLATED),
+        "longer-than-it-says-stored.zip": longer(zipfile.ZIP_STORED),
+        "after-its-end.zip": deflated(zlib.Z_FINISH, b"more"),
+        "without-an-end.zip": deflated(zlib.Z_SYNC_FLUSH, b""),
+        "of-no-mark.zip": patched(both, local, b"PK\3\5"),
+        "of-an-unknown-method.zip": patched(patched(plain, 8, b"\x63"), plain_end + 10, b"\x63"),
+        "stored-and-streamed.zip": patched(patched(plain[:plain_end], 6, b"\x08"), 14, bytes(12))
+        + b"PK\7\10"
+        + plain[14:26]
+        + patched(plain[plain_end:-22], 8, b"\x08")
+        + patched(plain[-22:], 16, (plain_end + 16).to_bytes(4, "little")),
+        "zip64-that-names-another-directory.zip": files
+        + directory * 2
+        + struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(directory), start + len(directory))
+        + struct.pack("<4sLQL", b"PK\6\7", 0, start + 2 * len(directory), 1)
+        + patched(last, 12, (len(directory) * 2 + 76).to_bytes(4, "little")),
+        "a-gap.zip": files + b"gap" + directory + last_at(start + 3),
+        "a-gap-in-the-directory.zip": files + directory + b"gap" + last,
+        "zip64.zip": files + directory + b"PK\6\6" + bytes(52) + b"PK\6\7" + bytes(16) + last,
+        "of-no-files.zip": files + directory + patched(last, 8, bytes(4)),
+        "of-two-disks.zip": files + directory + patched(last, 4, b"\1"),
+        "on-another-disk.zip": files + patched(directory, 34, b"\1") + last,
+        "with-a-comment.zip": files + directory + patched(last, 20, b"\1") + b"!",
+        "encrypted-at-the-file.zip": patched(code, 6, b"\1"),
+        "utf-8-at-the-file.zip": patched(code, 7, b"\x08"),
+        "patch-data.zip": patched(patched(code, 6, b"\x20"), start + 8, b"\x20"),
+        "absolute.zip": zipped({"/authorizer.py": CODE}),
+        "above.zip": zipped({"../authorizer.py": CODE}),
+        "backslash.zip": zipped({"x\\authorizer.py": CODE}),
+        "link.zip": with_attributes("authorizer.py", CODE, 0o120777),
+        "link-to-a-folder.zip": with_attributes("json/", "", 0o120777),
+        "folder-with-content.zip": with_attributes("json/", "import os", 0o40755),
+        "in-two-cases.zip": zipped({"authorizer.py": CODE, "x/": "", "X/": ""}),
         "streamed-to-another-length.zip": streamed(9),
         "something-before-it.zip": b"PK--" + code,
     }
