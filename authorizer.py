@@ -75,7 +75,7 @@ EPOCH_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]+)?")
 LEVEL = re.compile(r"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL", re.ASCII | re.IGNORECASE)
 FORMAT = re.compile(r"auto|simple|iam")
 PLAIN = re.compile(rf"[ !#-[\]-~]{{0,{MAX_FIELD_LENGTH}}}")  # printable ASCII, no double quote or backslash
-IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f]{0,4}){2,7}")  # an address, which no client may hide by presenting it
+IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f]{0,4}){2,7}(\.[0-9]{1,3}){0,3}")  # no client may hide its address
 DAY = range(86_401)  # seconds that a setting may have
 
 logger = logging.getLogger("authorizer")  # the same name whatever this file is called
@@ -414,7 +414,7 @@ def presented_key(singles: list[object], listed: list[object]) -> tuple[str, str
     key = ""
     for value in singles + listed:
         if not isinstance(value, str) or not KEY.fullmatch(value):
-            return "", "header_malformed" if value else "header_missing"
+            return "", "header_missing" if value in (None, "") else "header_malformed"
         if key and value != key:
             return "", "header_ambiguous"
         key = value

@@ -115,7 +115,7 @@ def each(version: str, python: str, long: bool) -> Job:
     selection = [] if long else ["-m", "not long"]
     return [
         Step(
-            f"Python {version}: tests" + ("" if long else ", without those of measuring"),
+            f"Python {version}: tests" + ("" if long else ", without the long ones"),
             [[*coverage, "run", data, "-m", "pytest", "-q", *selection]],
         ),
         Step(f"Python {version}: branch coverage", [[*coverage, "report", data]]),
@@ -165,7 +165,7 @@ def main() -> int:
         "--all-pythons",
         action="store_true",
         help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, not just this one; "
-        "the tests of the scripts that measure run under the newest only",
+        "the long tests, of bench.py, timing_leak.py and mutate.py, run under the newest only",
     )
     arguments = parser.parse_args()
     os.chdir(ROOT)

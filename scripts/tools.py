@@ -7,7 +7,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 from console import ROOT
@@ -34,12 +33,10 @@ def environment(python: str, group: str = "dev") -> Path:
         return interpreter
     print(f"Installing {lock.name} for Python {version} into {folder.relative_to(ROOT)} ...", file=sys.stderr)
     try:
-        if python == sys.executable:
-            venv.create(folder, with_pip=True, clear=True)
-        else:
-            subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
-    except (ImportError, subprocess.CalledProcessError):
-        raise ToolsError(f"{python} cannot make a virtual environment (Debian: apt install python3-venv)") from None
+        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
+    except subprocess.CalledProcessError:
+        why = "its venv or ensurepip fails (Debian: apt install python3-venv)"
+        raise ToolsError(f"{python} cannot make a virtual environment: {why}") from None
     pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
         subprocess.run([*pip, "--require-hashes", "--requirement", str(lock)], check=True)

@@ -85,6 +85,7 @@ def test_an_allow_from_an_old_snapshot_says_so(world: World, caplog: pytest.LogC
         (http_api_2({HEADER: ""}), "header_missing"),
         (http_api_2({HEADER: "é"}), "header_malformed"),
         (http_api_2({HEADER: 7}), "header_malformed"),
+        (http_api_2({HEADER: 0}), "header_malformed"),
         (http_api_2({HEADER: OLD, HEADER.upper(): OLD}), "header_ambiguous"),
         (rest_request({HEADER: OLD}, {HEADER: [NEW]}), "header_ambiguous"),
         (rest_request({HEADER: OLD}) | {"methodArn": "*"}, "event_malformed"),
@@ -183,7 +184,7 @@ def test_a_key_of_less_than_16_characters_hides_nothing(world: World, caplog: py
 
 
 @pytest.mark.parametrize(
-    "address", ["2001:db8:85a3:8d3:1319:8a2e:370:7348", "2001:DB8::8a2e:370:7348", "::ffff:abcd:ef01"]
+    "address", ["2001:db8:85a3:8d3:1319:8a2e:370:7348", "2001:DB8::8a2e:370:7348", "::ffff:192.0.2.123"]
 )
 def test_a_client_cannot_hide_its_address_by_presenting_it(
     world: World, address: str, caplog: pytest.LogCaptureFixture

@@ -64,7 +64,7 @@ def test_a_python_that_cannot_make_environments_is_a_clear_error(tmp_path: Path)
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\n[ "$1" = -c ] && echo 3.99\n')
     python.chmod(0o755)
-    with pytest.raises(ToolsError, match="cannot make a virtual environment .*python3-venv"):
+    with pytest.raises(ToolsError, match="cannot make a virtual environment: .*python3-venv"):
         environment(str(python))
     assert not (ROOT / ".venv" / "3.99").exists()
 
