@@ -87,24 +87,25 @@ def from_zip(data: bytes) -> tuple[str, bytes]:
             names = ", ".join(printable(info.filename[:80]) for info in (python + others)[:5])
             if len(python) != 1 or others:
                 raise CopyError(f"the zip must hold one Python file and no other, but holds {names or 'nothing'}")
-            return python[0].filename, plain_members(data, archive)[python[0].filename]
+            return python[0].filename, plain_content(data, archive, python[0])
     except CopyError:
         raise
     except Exception:  # whatever zipfile, struct and zlib may raise for a hostile file
         raise CopyError("the zip is damaged, encrypted or incomplete") from None
 
 
-def plain_members(data: bytes, archive: zipfile.ZipFile) -> dict[str, bytes]:
-    """What a zip holds, by name; only if no program can unpack it otherwise. Raises CopyError.
+def plain_content(data: bytes, archive: zipfile.ZipFile, wanted: zipfile.ZipInfo) -> bytes:
+    """What one file of a zip holds; only if no program can unpack any of them otherwise. Raises CopyError.
 
     A zip says everything twice, before each file and in the directory at its end, and programs differ in which they
     believe; how Lambda unpacks is not documented. So both must agree, every byte must belong to something, and nothing
     may be there that some ignore: ZIP64, encryption, comments, links, a second name.
     """
-    members: dict[str, bytes] = {}
+    result = b""
     names: set[bytes] = set()  # in lower case, as some file systems do not tell
     at = 0
-    for entry in archive.infolist():
+    entries = archive.infolist()
+    for entry in entries:
         mark, _, flags, method, _, _, *sums, name_length, extra_length = struct.unpack("<4s5H3L2H", data[at : at + 30])
         name = data[at + 30 :][:name_length]
         start = at + 30 + name_length + extra_length
@@ -139,12 +140,13 @@ def plain_members(data: bytes, archive: zipfile.ZipFile) -> dict[str, bytes]:
             or entry.volume
         ):
             raise CopyError(f"another program could unpack {printable(entry.filename[:80])} in the zip differently")
-        members[entry.filename] = content
         names.add(name.lower())
-    count, size = len(members), len(data) - 22 - at
+        if entry is wanted:
+            result = content
+    count, size = len(entries), len(data) - 22 - at
     if at != archive.start_dir or data[-22:] != struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, at, 0):
         raise CopyError("the zip's directory does not follow its files, or is not its plain end")
-    return members
+    return result
 
 
 def from_template(text: str) -> tuple[str, str]:
