@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Run every check, as CI does. Needs nothing but Python 3.10 or newer: the tools go into .venv/ by themselves.
 
-Their versions are locked by hash in scripts/lock-dev.txt; a second run uses what the first one installed.
+Their versions are locked by hash in scripts/locks/dev.txt; a second run uses what the first one installed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from console import ROOT, colour, progress
-from tools import ToolsError, environment
+from lib.console import ROOT, colour, progress
+from lib.environments import ToolsError, environment
 
 VERSIONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
 AT_ONCE = 2  # jobs

@@ -21,9 +21,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from console import ROOT, colour, progress
-from copies import MAX_DIRECT_BYTES, CopyError, source, write_all
-from tools import ToolsError, environment
+from lib.console import ROOT, colour, progress
+from lib.copies import MAX_DIRECT_BYTES, CopyError, source, write_all
+from lib.environments import ToolsError, environment
 
 PLACE = "          @authorizer.py@\n"
 EPOCH = (2020, 1, 1, 0, 0, 0)  # the time of every file in a zip
@@ -49,7 +49,7 @@ def inlined(skeleton: str, code: str) -> str:
     if "{{resolve:" in code:
         raise CopyError("authorizer.py holds {{resolve:, which CloudFormation would replace")
     if skeleton.count(PLACE) != 1:
-        raise CopyError("scripts/template.yaml must have one line @authorizer.py@, indented by ten spaces")
+        raise CopyError("scripts/deploy/template.yaml must have one line @authorizer.py@, indented by ten spaces")
     indent = PLACE[: -len(PLACE.lstrip())]
     template = skeleton.replace(PLACE, re.sub("^(?=.)", indent, code, flags=re.MULTILINE))
     if len(template) > MAX_DIRECT_BYTES:
@@ -77,9 +77,9 @@ def build(with_wheel: bool = True) -> dict[str, bytes]:
     """The files of a release by name. Raises CopyError, ToolsError."""
     code = source("authorizer.py")
     try:
-        template = inlined(source("scripts/template.yaml").decode("ascii"), code.decode("ascii")).encode()
+        template = inlined(source("scripts/deploy/template.yaml").decode("ascii"), code.decode("ascii")).encode()
     except UnicodeDecodeError:
-        raise CopyError("authorizer.py and scripts/template.yaml must be ASCII") from None
+        raise CopyError("authorizer.py and scripts/deploy/template.yaml must be ASCII") from None
     files = {"authorizer.zip": stored_zip({"authorizer.py": code}), "template.yaml": template}
     if with_wheel:
         name, data = wheel()

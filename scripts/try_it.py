@@ -19,8 +19,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-from console import ROOT, colour
-from local_aws import CURRENT, PENDING, Clock, Extension, Gateway, Secret
+from lib.console import ROOT, colour
+from lib.standins import CURRENT, PENDING, Clock, Extension, Gateway, Secret
 
 sys.path.insert(0, str(ROOT))
 import authorizer  # noqa: E402  # it is the file at the top of the repository, which is not installed

@@ -27,9 +27,9 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from console import ROOT, colour
-from copies import MAX_TEMPLATE_BYTES, CopyError, NeedsYaml, inlined_code, parse_template, version_of
-from tools import ToolsError, environment
+from lib.console import ROOT, colour
+from lib.copies import MAX_TEMPLATE_BYTES, CopyError, NeedsYaml, inlined_code, parse_template, version_of
+from lib.environments import ToolsError, environment
 
 MAX_BYTES = MAX_TEMPLATE_BYTES  # of what is read, packed or unpacked; authorizer.py has some 30,000
 MAX_DIFF_BYTES = 131_072  # of a copy, so that hostile lines cannot keep difflib busy

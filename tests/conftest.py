@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,14 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from local_aws import Clock, Context, Extension, Secret
+from lib.standins import SUBJECT, TOKEN, Clock, Context, Extension, Secret
 
-ROOT = Path(__file__).resolve().parent.parent
-
-# The file under test; the suite can be aimed at a copy, such as the text inlined in a template.
-SUBJECT = Path(os.environ.get("AUTHORIZER_UNDER_TEST", ROOT / "authorizer.py"))
-
-TOKEN = "session-canary-zyxwvutsrqponmlk"
 OLD, NEW, NEWER = "old-key-" + "o" * 24, "new-key-" + "n" * 24, "newer-key-" + "r" * 22
 
 # Examples are drawn the same way on every run, so that CI fails only for a change; "deep" explores.

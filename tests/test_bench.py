@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import bench
 import timing_leak
-from conftest import ROOT
+from lib.console import ROOT
 
 pytestmark = pytest.mark.long
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.long
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A script's end: its output and exit status."""
     script, *rest = arguments
-    command = [sys.executable, str(ROOT / "scripts" / script), *rest]
+    command = [sys.executable, str(ROOT / "scripts" / "lab" / script), *rest]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
@@ -59,7 +59,7 @@ def test_a_bench_without_peers_says_what_it_left_out_and_counts_calls() -> None:
 
 
 def test_a_subject_that_cannot_be_imported_gives_its_reason(tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_bytes((ROOT / "scripts" / "measured" / "worker.py").read_bytes())
+    (tmp_path / "worker.py").write_bytes((bench.MEASURED / "worker.py").read_bytes())
     measuring = bench.Bench(Path(sys.executable), tmp_path, 1)
     try:
         with pytest.raises(RuntimeError, match="No module named 'not_installed'"):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import NEW, NEWER, OLD, World, load
-from local_aws import CURRENT, PENDING, PREVIOUS
+from lib.standins import CURRENT, PENDING, PREVIOUS
 
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=40)
 

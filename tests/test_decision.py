@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 import pytest
 
 from conftest import NEW, NEWER, OLD, World
-from local_aws import CURRENT, PENDING, PREVIOUS, Request
+from lib.standins import CURRENT, PENDING, PREVIOUS, Request
 
 LOOK = [PENDING, CURRENT]
 

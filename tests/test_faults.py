@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import NEW, OLD, World
-from local_aws import BAD_TOKEN, CURRENT, GENERIC_ERROR, NOT_READY, PENDING, PREVIOUS, Fault, Request
+from lib.standins import BAD_TOKEN, CURRENT, GENERIC_ERROR, NOT_READY, PENDING, PREVIOUS, Fault, Request
 
 EVIL = "evil-key-" + "e" * 23
 SHORT = 800  # ms of the invocation left: 300 ms for a scan

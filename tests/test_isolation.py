@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from conftest import NEW, OLD, SUBJECT, TOKEN, World
-from local_aws import Extension, Request, Secret
+from conftest import NEW, OLD, World
+from lib.standins import SUBJECT, TOKEN, Extension, Request, Secret
 
 ALLOWED = {
     "__future__": {"annotations"},

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import mutate
-from conftest import ROOT
-from tools import ToolsError
+from lib.console import ROOT
+from lib.environments import ToolsError
 
 pytestmark = pytest.mark.long
 
@@ -142,7 +142,7 @@ def test_a_list_that_is_wrong_is_a_clear_error(text: str, problem: str, aimed: P
 
 def test_every_entry_of_the_list_is_of_lines_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cheap half of what a whole run finds."""
-    monkeypatch.setattr(mutate, "LISTED", ROOT / "scripts" / "mutants.txt")
+    monkeypatch.setattr(mutate, "LISTED", ROOT / "scripts" / "lab" / "mutants.txt")
     lines = {line.strip() for line in ORIGINAL.splitlines()}
     entries = mutate.listed()
     assert entries

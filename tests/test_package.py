@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import package
-from conftest import ROOT
-from copies import MAX_DIRECT_BYTES, CopyError, parse_template, source, version_of, write_all
+from lib.console import ROOT
+from lib.copies import MAX_DIRECT_BYTES, CopyError, parse_template, source, version_of, write_all
 
 CODE = source("authorizer.py")
 VERSION = version_of(CODE.decode())
@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[str, bytes]) -> None:
     one, other = checkout(tmp_path / "one"), checkout(tmp_path / "the other one")
-    for name in (*package.WHEEL_SOURCES, "scripts/template.yaml"):
+    for name in (*package.WHEEL_SOURCES, "scripts/deploy/template.yaml"):
         path = other / name
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as git may check out on Windows
         path.chmod(0o600)

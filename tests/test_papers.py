@@ -6,7 +6,8 @@ from __future__ import annotations
 import ast
 import re
 
-from conftest import ROOT, load
+from conftest import load
+from lib.console import ROOT
 
 SECURITY = (ROOT / "SECURITY.md").read_text()
 README = (ROOT / "README.md").read_text()

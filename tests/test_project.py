@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, load
-from tools import ToolsError, environment
+from conftest import load
+from lib.console import ROOT
+from lib.environments import ToolsError, environment
 
 TOP_LEVEL = {"authorizer.py", "tests", "scripts", "SECURITY.md", "README.md", "pyproject.toml", "LICENSE"}
 
@@ -49,7 +50,7 @@ def test_the_wheel_puts_the_same_file_where_the_predecessors_users_have_it(tmp_p
 
 @pytest.mark.parametrize("group", ["dev", "bench", "mutation"])
 def test_every_development_tool_is_locked_by_hash(group: str) -> None:
-    lock = (ROOT / "scripts" / f"lock-{group}.txt").read_text()
+    lock = (ROOT / "scripts" / "locks" / f"{group}.txt").read_text()
     extra = (ROOT / "pyproject.toml").read_text().split(f"\n{group} = [")[1].split("\n]\n")[0]
     names = re.findall(r'^  "([\w-]+)', extra, re.MULTILINE)
     assert names
@@ -75,6 +76,6 @@ def test_what_the_module_offers_is_there() -> None:
 
 
 def test_every_source_file_carries_its_licence() -> None:
-    files = [ROOT / "authorizer.py", *ROOT.glob("scripts/*.py"), *ROOT.glob("tests/*.py")]
+    files = [ROOT / "authorizer.py", *ROOT.glob("scripts/**/*.py"), *ROOT.glob("tests/*.py")]
     for file in files:
         assert "# SPDX-License-Identifier: MIT" in file.read_text().splitlines()[:2], file

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 import package
-from conftest import ROOT
-from copies import parse_template, source
+from lib.console import ROOT
+from lib.copies import parse_template, source
 from test_template import SECRET_ARN, Stack, statements
 
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

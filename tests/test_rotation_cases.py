@@ -9,9 +9,9 @@ from types import CodeType
 import pytest
 
 import rotation_report
-from console import ROOT
-from local_aws import CURRENT, PENDING, PREVIOUS
-from rotation_world import AUTHORIZER, RESCAN, BrokenPromiseError, Environment, Gateway, Judge, Knobs, World, compiled
+from lib.console import ROOT
+from lib.standins import CURRENT, PENDING, PREVIOUS
+from lib.rotation import AUTHORIZER, RESCAN, BrokenPromiseError, Environment, Gateway, Judge, Knobs, World, compiled
 
 OLD, NEW, NEWER = "old-key-of-this-world", "new-key-of-this-world", "newer-key-of-this-world"
 GARBAGE = "never-a-key-0123456789"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Whatever rotates, fails or freezes: no rightful key is refused, no dead key is accepted.
 
-The world, its terms and the invariants (a) to (e) are in rotation_world.py.
+The world, its terms and the invariants (a) to (e) are in lib/rotation.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from local_aws import CURRENT, PENDING, PREVIOUS
-from rotation_world import (
+from lib.standins import CURRENT, PENDING, PREVIOUS
+from lib.rotation import (
     AUTHORIZER,
     GAP,
     OUTAGES,
@@ -359,7 +359,7 @@ def test_whole_rotations() -> None:
     examples(400)(timelines(Variant()))()
 
 
-# With the Extension's cache on, the weaker promises hold; see rotation_world.py.
+# With the Extension's cache on, the weaker promises hold; see lib/rotation.py.
 
 CACHED = knobs_with(ttl=st.sampled_from([5, 300]))
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from conftest import NEW, NEWER, OLD, TOKEN
-from local_aws import BAD_TOKEN, CURRENT, GENERIC_ERROR, NOT_READY, PENDING, Extension, Fault, Request, Secret
-from runtime_api import Function, Line, Posted
+from conftest import NEW, NEWER, OLD
+from lib.standins import BAD_TOKEN, CURRENT, GENERIC_ERROR, NOT_READY, PENDING, TOKEN, Extension, Fault, Request, Secret
+from lib.runtime_api import Function, Line, Posted
 
 STAGE = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/prod"
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from conftest import NEW, NEWER, OLD, SUBJECT, TOKEN, World
+from conftest import NEW, NEWER, OLD, World
 from events import http_api_1, http_api_2, rest_request, rest_token, websocket
-from local_aws import PENDING, Fault
+from lib.standins import PENDING, SUBJECT, TOKEN, Fault
 from test_faults import FAULTS, status
 
 HEADER = "x-origin-verify"

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from conftest import OLD, ROOT, World, load
+from conftest import OLD, World, load
+from lib.console import ROOT
 
 REQUIRED = {"SECRET_NAME": "s", "SECRET_KEY_NAME": "k", "AWS_SESSION_TOKEN": "t"}
 CANARY = "canary-of-a-setting"

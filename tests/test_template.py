@@ -19,12 +19,13 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER  # type: ignore[impor
 
 import authorizer
 import package
-from conftest import NEW, OLD, ROOT, TOKEN, World
-from copies import inlined_code, parse_template, source
-from local_aws import PENDING
+from conftest import NEW, OLD, World
+from lib.console import ROOT
+from lib.copies import inlined_code, parse_template, source
+from lib.standins import PENDING, TOKEN
 
 CODE = source("authorizer.py").decode()
-TEXT = package.inlined(source("scripts/template.yaml").decode(), CODE)
+TEXT = package.inlined(source("scripts/deploy/template.yaml").decode(), CODE)
 TEMPLATE = parse_template(TEXT)
 SUPPORTED = [f"python3.{minor}" for minor in range(10, 15)]
 

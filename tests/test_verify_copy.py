@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 import package
 import verify_copy
-from conftest import ROOT
-from copies import source, version_of
+from lib.console import ROOT
+from lib.copies import source, version_of
 
 CODE = source("authorizer.py").decode()
-TEMPLATE = package.inlined(source("scripts/template.yaml").decode(), CODE)
+TEMPLATE = package.inlined(source("scripts/deploy/template.yaml").decode(), CODE)
 CHANGED = CODE.replace("hmac.compare_digest(", "(lambda a, b: True)(")
 assert CHANGED != CODE
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from console import ROOT
+from lib.console import ROOT
 
 
 class ToolsError(Exception):
@@ -17,21 +17,21 @@ class ToolsError(Exception):
 
 
 def environment(python: str, group: str = "dev") -> Path:
-    """The interpreter of a virtual environment with scripts/lock-GROUP.txt; made, or made anew, where that is due.
+    """The interpreter of a virtual environment with scripts/locks/GROUP.txt; made, or made anew, where that is due.
 
     ``python`` is the interpreter to make it with. Raises ToolsError.
     """
     version = subprocess.run(
         [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    lock = ROOT / "scripts" / f"lock-{group}.txt"
+    lock = ROOT / "scripts" / "locks" / f"{group}.txt"
     folder = ROOT / ".venv" / (version if group == "dev" else f"{group}-{version}")
     interpreter = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / "lock.sha256"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and interpreter.exists():
         return interpreter
-    print(f"Installing {lock.name} for Python {version} into {folder.relative_to(ROOT)} ...", file=sys.stderr)
+    print(f"Installing {lock.relative_to(ROOT)} for Python {version} into {folder.relative_to(ROOT)} ...", file=sys.stderr)
     try:
         subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
     except subprocess.CalledProcessError:
@@ -41,6 +41,6 @@ def environment(python: str, group: str = "dev") -> Path:
     try:
         subprocess.run([*pip, "--require-hashes", "--requirement", str(lock)], check=True)
     except subprocess.CalledProcessError:
-        raise ToolsError(f"{lock.name} could not be installed; is a Python package index reachable?") from None
+        raise ToolsError(f"{lock.relative_to(ROOT)} could not be installed; is a Python package index reachable?") from None
     stamp.write_text(wanted)
     return interpreter

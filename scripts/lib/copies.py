@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from console import ROOT
+from lib.console import ROOT
 
 MAX_TEMPLATE_BYTES = 1_048_576  # CloudFormation's own limit, for templates in a bucket
 MAX_DIRECT_BYTES = 51_200  # CloudFormation's limit for a template that is passed directly

@@ -22,8 +22,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple
 
-from conftest import SUBJECT, TOKEN
-from local_aws import Extension, Request, Server
+from lib.standins import SUBJECT, TOKEN, Extension, Request, Server
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:authorizer"
 PATIENCE = 30.0  # seconds until a test gives up: generous, as it only matters when something is broken

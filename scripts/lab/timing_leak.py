@@ -27,15 +27,15 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import fsum
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bench import Process
-from console import ROOT, colour, progress
-
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])
 
 import authorizer  # noqa: E402
+from bench import MEASURED, Process  # noqa: E402
+from lib.console import colour, progress  # noqa: E402
 
 THRESHOLD = 4.5
 CROPS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)  # of the samples are kept, the fastest ones
@@ -222,7 +222,7 @@ def main() -> int:
     # The lines are formatted and written as in Lambda, but to nowhere.
     logging.basicConfig(stream=open(os.devnull, "w"), format="[%(levelname)s]\t%(asctime)s\t%(message)s")
     secret = random_key(LENGTH)
-    backend = [sys.executable, str(ROOT / "scripts" / "measured" / "backend.py"), "extension"]
+    backend = [sys.executable, str(MEASURED / "backend.py"), "extension"]
     with Process(backend, dict(os.environ)) as process:
         port = process.ask("start", name="leak/test", member="key", token="token", current=secret, pending=None)
         results = controls(options.samples) + measure(options.samples, warm_authorizer(secret, port), secret)

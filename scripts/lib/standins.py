@@ -10,18 +10,26 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from lib.console import ROOT
+
 S = TypeVar("S", bound="Server")
 
+# The file under test; the suite can be aimed at a copy, such as the text inlined in a template.
+SUBJECT = Path(os.environ.get("AUTHORIZER_UNDER_TEST", ROOT / "authorizer.py"))
+
+TOKEN = "session-canary-zyxwvutsrqponmlk"  # what Lambda would give as AWS_SESSION_TOKEN
 PENDING, CURRENT, PREVIOUS = "AWSPENDING", "AWSCURRENT", "AWSPREVIOUS"
 
 # The texts are AWS's own, recorded from the real Extension.

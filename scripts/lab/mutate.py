@@ -8,7 +8,7 @@ folder at which the tests are aimed by AUTHORIZER_UNDER_TEST; they run from this
 Tests that compare authorizer.py with its own copies take no part: they would fail for any change.
 
 A survivor is a gap in the tests, unless no test could tell it from the original or its effect is promised to nobody:
-such mutants are listed in scripts/mutants.txt, each with the reason. They are known by the function and the text of
+such mutants are listed in scripts/lab/mutants.txt, each with the reason. They are known by the function and the text of
 the lines that change, so an entry stays good while other lines come and go.
 
 Exit status: 0 all survivors are listed and no entry is out of date, 1 otherwise, 2 nothing could be tested.
@@ -32,11 +32,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from console import ROOT, colour, progress
-from tools import ToolsError, environment
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lib.console import ROOT, colour, progress  # noqa: E402
+from lib.environments import ToolsError, environment  # noqa: E402
 
 SUBJECT = ROOT / "authorizer.py"
-LISTED = ROOT / "scripts" / "mutants.txt"
+LISTED = ROOT / "scripts" / "lab" / "mutants.txt"
 # What judges a mutant: the tests that find most in the least time first; then, if it survived those and is not listed,
 # the ones that wait for time-outs and start processes.
 STAGES = [
@@ -103,7 +105,7 @@ def mutants(original: str) -> Iterator[Mutant]:
 
 
 def listed() -> dict[str, str]:
-    """The reasons in scripts/mutants.txt by the mutants' names. Raises ToolsError."""
+    """The reasons in scripts/lab/mutants.txt by the mutants' names. Raises ToolsError."""
     reasons: dict[str, str] = {}
     reason = ""
     for paragraph in LISTED.read_text("utf-8").split("\n\n"):

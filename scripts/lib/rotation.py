@@ -47,17 +47,24 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from local_aws import CURRENT, GENERIC_ERROR, NOT_READY, PENDING, PREVIOUS, Clock, Context, Secret
+from lib.standins import (
+    CURRENT,
+    GENERIC_ERROR,
+    NOT_READY,
+    PENDING,
+    PREVIOUS,
+    SUBJECT,
+    TOKEN,
+    Clock,
+    Context,
+    Secret,
+)
 
-SUBJECT = Path(os.environ.get("AUTHORIZER_UNDER_TEST", Path(__file__).resolve().parent.parent / "authorizer.py"))
-TOKEN = "canary-session-token-0123456789"
 START = 1_000_000.0  # the world's first instant, in seconds since 1970
 EPSILON = 1e-4  # for sums of floating-point numbers, and CreatedDate's microseconds
 RESCAN = 1.0  # the documented age of a refusal's data

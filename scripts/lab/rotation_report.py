@@ -21,12 +21,11 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from console import ROOT, colour, progress
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-sys.path.insert(0, str(ROOT / "tests"))
-
-from local_aws import CURRENT, PENDING, PREVIOUS  # noqa: E402
-from rotation_world import START, Environment, Gateway, Knobs, Port, World  # noqa: E402
+from lib.console import colour, progress  # noqa: E402
+from lib.rotation import START, Environment, Gateway, Knobs, Port, World  # noqa: E402
+from lib.standins import CURRENT, PENDING, PREVIOUS  # noqa: E402
 
 OLDEST, OLD, NEW = "oldest-key-of-the-report", "old-key-of-the-report", "new-key-of-the-report"
 BEFORE = 120.0  # seconds of traffic before the rotation

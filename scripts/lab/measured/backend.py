@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from local_aws import PENDING, Extension, Secret  # noqa: E402
+from lib.standins import PENDING, Extension, Secret  # noqa: E402
 
 DAY = 86_400  # seconds: the current version was not made just now, so no rotation is running
 

@@ -29,8 +29,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, cast
 
-from console import ROOT, colour, progress
-from tools import ToolsError, environment
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lib.console import ROOT, colour, progress  # noqa: E402
+from lib.environments import ToolsError, environment  # noqa: E402
+
+MEASURED = ROOT / "scripts" / "lab" / "measured"
 
 # What is measured, by the name it is reported by: its module, and what it asks.
 OWN, FLOOR, NAIVE = "this authorizer", "floor: digest, compare, log", "naive Extension client, urllib"
@@ -125,7 +129,7 @@ class Bench:
     def backend(self, kind: str, pending: bool) -> tuple[Process, int]:
         """The process that serves the secret, with or without an AWSPENDING version, and its port."""
         if (kind, pending) not in self.backends:
-            process = Process([self.python, str(ROOT / "scripts" / "measured" / "backend.py"), kind], self.env)
+            process = Process([self.python, str(MEASURED / "backend.py"), kind], self.env)
             port = process.ask(
                 "start", name=SECRET, member=MEMBER, token=TOKEN, current=CURRENT, pending=PENDING if pending else None
             )
@@ -338,7 +342,7 @@ def main() -> int:
     python, left_out = interpreter(not options.no_peers)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file in [ROOT / "authorizer.py", *(ROOT / "scripts" / "measured").glob("*.py")]:
+        for file in [ROOT / "authorizer.py", *MEASURED.glob("*.py")]:
             shutil.copy(file, folder)
         bench = Bench(python, folder, options.requests)
         try:

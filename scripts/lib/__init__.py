@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What the scripts and the tests share."""
