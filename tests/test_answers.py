@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import NEW, OLD, World
-from events import API, bare, http_api_1, http_api_2, rest_request, rest_token, websocket
+from lib.standins import API, bare, http_api_1, http_api_2, rest_request, rest_token, websocket
 
 HEADER = "x-origin-verify"
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import OLD, World
-from events import bare, http_api_1, http_api_2, rest_request, rest_token, websocket
+from lib.standins import bare, http_api_1, http_api_2, rest_request, rest_token, websocket
 
 HEADER = "x-origin-verify"
 

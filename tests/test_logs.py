@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import NEW, OLD, World
 from lib.console import ROOT
-from events import http_api_1, http_api_2, rest_request, rest_token, websocket
-from lib.standins import NOT_READY
+from lib.standins import NOT_READY, http_api_1, http_api_2, rest_request, rest_token, websocket
 
 HEADER = "x-origin-verify"
 FIELDS = ["outcome", "reason", "stage", "version_id", "request_id", "source_ip", "route"]

@@ -81,7 +81,7 @@ def test_a_survivor_must_be_listed_and_what_is_listed_must_survive(
 def test_a_run_needs_tests_that_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "authorizer.py"
     broken.write_text(OPEN.code)
-    monkeypatch.setattr(mutate, "SUBJECT", broken)
+    monkeypatch.setattr(mutate, "CHANGED", broken)
     with pytest.raises(ToolsError, match="the tests must pass before a mutant can fail them"):
         mutate.test(1, "")
 

@@ -11,15 +11,15 @@ import pytest
 import rotation_report
 from lib.console import ROOT
 from lib.standins import CURRENT, PENDING, PREVIOUS
-from lib.rotation import AUTHORIZER, RESCAN, BrokenPromiseError, Environment, Gateway, Judge, Knobs, World, compiled
+from lib.rotation import AUTHORIZER, RESCAN, BrokenPromiseError, Environment, VirtualGateway, Judge, Knobs, VirtualWorld, compiled
 
 OLD, NEW, NEWER = "old-key-of-this-world", "new-key-of-this-world", "newer-key-of-this-world"
 GARBAGE = "never-a-key-0123456789"
 
 
-def begin(knobs: Knobs = Knobs(), code: CodeType = AUTHORIZER) -> tuple[World, Judge]:
+def begin(knobs: Knobs = Knobs(), code: CodeType = AUTHORIZER) -> tuple[VirtualWorld, Judge]:
     """A world where OLD has been AWSCURRENT for an hour, and one environment. A reading takes 10 ms."""
-    world = World(knobs)
+    world = VirtualWorld(knobs)
     world.put(OLD)
     world.advance(3600.0)
     return world, Judge(Environment(world, code), letters="ab")
@@ -154,7 +154,7 @@ def test_awsprevious_is_accepted_until_its_time_is_over_and_not_for_cache_second
 
 def test_api_gateway_adds_its_own_cache_to_the_bound() -> None:
     world, judge = begin(Knobs(accept_previous=0, gateway=300))
-    gateway = Gateway(world)
+    gateway = VirtualGateway(world)
     assert judge.ask(OLD).outcome == "allow"
     arrived = world.now - 0.02
     world.put(NEW)
@@ -182,7 +182,7 @@ def test_a_slow_reading_does_not_make_its_own_answer_old() -> None:
 
 def test_limit_a_key_that_is_sent_before_it_exists_is_refused_and_that_refusal_is_cached() -> None:
     world, judge = begin(Knobs(gateway=300))
-    gateway = Gateway(world)
+    gateway = VirtualGateway(world)
     assert judge.ask_through(gateway, NEW) == "refuse"
     world.put(NEW, PENDING)
     world.advance(299.0)
@@ -193,7 +193,7 @@ def test_limit_a_key_that_is_sent_before_it_exists_is_refused_and_that_refusal_i
 
 def test_a_key_that_is_sent_a_second_after_its_creation_is_allowed() -> None:
     world, judge = begin(Knobs(gateway=300))
-    gateway = Gateway(world)
+    gateway = VirtualGateway(world)
     assert judge.ask_through(gateway, GARBAGE) == "refuse"
     world.put(NEW, PENDING)
     world.advance(RESCAN + 0.001)

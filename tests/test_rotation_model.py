@@ -23,11 +23,11 @@ from lib.rotation import (
     OUTAGES,
     BrokenPromiseError,
     Environment,
-    Gateway,
+    VirtualGateway,
     Judge,
     Knobs,
     Port,
-    World,
+    VirtualWorld,
     compiled,
 )
 
@@ -84,8 +84,8 @@ class Rotation(RuleBasedStateMachine):
 
     @initialize(data=st.data(), latencies=LATENCIES)
     def begin(self, data: st.DataObject, latencies: list[tuple[float, float]]) -> None:
-        self.world = World(data.draw(type(self).knobs), latencies)
-        self.gateway = Gateway(self.world)
+        self.world = VirtualWorld(data.draw(type(self).knobs), latencies)
+        self.gateway = VirtualGateway(self.world)
         self.names = (f"key-{number:03d}-of-this-world" for number in itertools.count())
         self.quiet = 0.0  # no disturbance may begin before that
         self.judges: list[Judge] = []
@@ -247,7 +247,7 @@ class Timeline:
     """Runs one rotation and its traffic, and judges every answer."""
 
     def __init__(self, knobs: Knobs, latencies: list[tuple[float, float]], variant: Variant) -> None:
-        self.world = World(knobs, latencies)
+        self.world = VirtualWorld(knobs, latencies)
         self.judges = [Judge(variant.kind(self.world, variant.code), variant.letters) for _ in range(2)]
         self.fresh = iter(["new-key-of-this-world", "newer-key-of-this-world"])
         self.world.put("oldest-key-of-this-world")

@@ -14,47 +14,39 @@ import pytest
 from hypothesis import given, strategies as st
 
 from conftest import NEW, NEWER, OLD
-from lib.standins import BAD_TOKEN, CURRENT, GENERIC_ERROR, NOT_READY, PENDING, TOKEN, Extension, Fault, Request, Secret
+from lib.standins import (
+    API,
+    BAD_TOKEN,
+    CURRENT,
+    GENERIC_ERROR,
+    NOT_READY,
+    PENDING,
+    TOKEN,
+    Extension,
+    Fault,
+    Request,
+    Secret,
+    http_api_1,
+    http_api_2,
+    rest_request,
+    rest_token,
+)
 from lib.runtime_api import Function, Line, Posted
 
-STAGE = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/prod"
+STAGE = f"{API}/prod"
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 FORMATS = ["Text", "JSON"]
 
 
 def http_api(key: object, **changes: object) -> dict[str, object]:
     """An HTTP API's event of payload format 2.0."""
-    return {
-        "version": "2.0",
-        "type": "REQUEST",
-        "routeArn": f"{STAGE}/GET/orders",
-        "identitySource": [key],
-        "routeKey": "GET /orders",
-        "rawPath": "/prod/orders",
-        "rawQueryString": "",
-        "headers": {"host": "example.org", "x-origin-verify": key},
-        "requestContext": {
-            "http": {"method": "GET", "path": "/prod/orders", "sourceIp": "192.0.2.7", "userAgent": "agent"},
-            "requestId": "JKJaXmPLvHcESHA=",
-            "stage": "prod",
-        },
-        **changes,
-    }
+    return http_api_2({"host": "example.org", "x-origin-verify": key}, "prod") | changes
 
 
 def rest(key: object, **changes: object) -> dict[str, object]:
     """A REST API's REQUEST event."""
-    return {
-        "type": "REQUEST",
-        "methodArn": f"{STAGE}/GET/orders",
-        "resource": "/orders",
-        "path": "/orders",
-        "httpMethod": "GET",
-        "headers": {"Host": "example.org", "X-Origin-Verify": key},
-        "multiValueHeaders": {"Host": ["example.org"], "X-Origin-Verify": [key]},
-        "requestContext": {"identity": {"sourceIp": "192.0.2.7"}, "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"},
-        **changes,
-    }
+    single = {"Host": "example.org", "X-Origin-Verify": key}
+    return rest_request(single, {name: [value] for name, value in single.items()}) | changes
 
 
 def policy(effect: str, context: dict[str, str]) -> dict[str, object]:
@@ -135,10 +127,9 @@ def test_what_is_posted_is_the_exact_answer(folder: Path, extension: Extension, 
         for key, context in contexts.items():
             assert same_json(function.invoke(http_api(key)).body, simple(True, context))
             assert same_json(function.invoke(rest(key)).body, policy("Allow", context))
-            payload_1 = http_api(key, version="1.0", methodArn=f"{STAGE}/GET/orders")
+            payload_1 = http_api_1({"x-origin-verify": key}) | {"methodArn": f"{STAGE}/GET/items/1"}
             assert same_json(function.invoke(payload_1).body, policy("Allow", context))
-            token = {"type": "TOKEN", "authorizationToken": key, "methodArn": f"{STAGE}/GET/orders"}
-            assert same_json(function.invoke(token).body, policy("Allow", context))
+            assert same_json(function.invoke(rest_token(key)).body, policy("Allow", context))
         assert same_json(function.invoke(http_api(NEWER)).body, simple(False, {}))
         assert same_json(function.invoke(rest(NEWER)).body, policy("Deny", {}))
         assert {posted.headers["content-type"] for posted in function.api.posted} == {"application/json"}
@@ -190,14 +181,13 @@ def test_every_field_of_a_decision_is_logged(
         messages = [message for _, message in function.messages()]
     as_json = (log_format or "").upper() == "JSON"
     assert {message.startswith("{") for message in messages} == {as_json}
-    http_fields = {"request_id": "JKJaXmPLvHcESHA=", "source_ip": "192.0.2.7", "route": "GET /orders"}
-    rest_fields = {**http_fields, "request_id": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"}
+    origin = {"request_id": "JKJaXmPLvHcESHA=", "source_ip": "192.0.2.7", "route": "GET /items/{id}"}
     nothing = {"stage": "-", "version_id": "-"}
     current = {"stage": CURRENT, "version_id": extension.secret.labels[CURRENT]}
     assert [line.fields for line in lines] == [
-        {"outcome": "allow", "reason": "key_matched", **current, **http_fields},
-        {"outcome": "error", "reason": "session_rejected", **nothing, **rest_fields},
-        {"outcome": "refuse", "reason": "header_missing", **nothing, **http_fields},
+        {"outcome": "allow", "reason": "key_matched", **current, **origin},
+        {"outcome": "error", "reason": "session_rejected", **nothing, **origin},
+        {"outcome": "refuse", "reason": "header_missing", **nothing, **origin},
     ]
     assert [line.level for line in lines] == ["INFO", "ERROR", "WARNING"]
     assert [line.request_id for line in lines] == [one.request_id for one in posted]

@@ -9,14 +9,13 @@ import hmac
 import json
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from conftest import NEW, NEWER, OLD, World
-from events import http_api_1, http_api_2, rest_request, rest_token, websocket
-from lib.standins import PENDING, SUBJECT, TOKEN, Fault
+from lib.standins import PENDING, SUBJECT, TOKEN, Fault, http_api_1, http_api_2, rest_request, rest_token, websocket
 from test_faults import FAULTS, status
 
 HEADER = "x-origin-verify"
@@ -75,7 +74,7 @@ def leaks(text: str, *canaries: str) -> list[str]:
     return [trace for canary in canaries for trace in traces(canary) if trace in text]
 
 
-KINDS = [http_api_2, http_api_1, rest_request, websocket]
+KINDS: list[Callable[..., dict[str, Any]]] = [http_api_2, http_api_1, rest_request, websocket]
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO"])

@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lib.console import ROOT, colour, progress  # noqa: E402
 from lib.environments import ToolsError, environment  # noqa: E402
+from lib.standins import TOKEN, http_api_2  # noqa: E402
 
 MEASURED = ROOT / "scripts" / "lab" / "measured"
 
@@ -52,7 +53,7 @@ PEERS = {
     "boto3, aws-secretsmanager-caching": ("caching_client", "moto"),
 }
 
-SECRET, MEMBER, TOKEN = "prod/origin-key", "key", "session-token"
+SECRET, MEMBER = "prod/origin-key", "key"
 CURRENT, PENDING = "current-" + "c" * 24, "pending-" + "p" * 24
 PHASE_SECONDS = 1.5  # the longest that one kind of request is repeated: the slowest peer takes 0.3 s for each
 BURST = 1000  # wrong keys, in one second if the handler keeps up
@@ -63,6 +64,27 @@ SCANS = 3  # measured in each run
 ANSWER_SECONDS = 60  # the longest wait for a process
 
 Summary = dict[str, dict[str, Any]]  # by measure: median, min, max, and the figures of all runs
+
+
+def event(key: str) -> dict[str, Any]:
+    """An event as an HTTP API makes it of a request from CloudFront."""
+    return http_api_2(
+        {
+            "accept": "*/*",
+            "accept-encoding": "br,gzip",
+            "accept-language": "en",
+            "content-length": "0",
+            "host": "abcdef1234.execute-api.eu-central-1.amazonaws.com",
+            "user-agent": "Amazon CloudFront",
+            "via": "2.0 0123456789abcdef.cloudfront.net (CloudFront)",
+            "x-amz-cf-id": "0123456789abcdef0123456789abcdef0123456789abcdef",
+            "x-amzn-trace-id": "Root=1-65f0a0a0-0123456789abcdef01234567",
+            "x-forwarded-for": "203.0.113.7, 198.51.100.9",
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+            "x-origin-verify": key,
+        }
+    )
 
 
 class Process:
@@ -148,7 +170,7 @@ class Bench:
     def cold(self, module: str, kind: str) -> dict[str, Any]:
         """Import and first answer of a new environment."""
         with self.worker(module, self.backend(kind, False)[1]) as worker:
-            return right(worker.ask("cold", key=CURRENT), {"allow"})
+            return right(worker.ask("cold", event=event(CURRENT)), {"allow"})
 
     def measure(self, module: str, kind: str) -> dict[str, float]:
         """One run of one subject: its figures by measure."""
@@ -158,24 +180,24 @@ class Bench:
         colds = [self.cold(module, kind) for _ in range(COLD_STARTS)]
         figures = {name: min(cold[name] for cold in colds) for name, value in colds[0].items() if value is not None}
         with self.worker(module, port) as worker:
-            right(worker.ask("cold", key=CURRENT), {"allow"})
-            figures |= percentiles("allow", right(worker.ask("warm", key=CURRENT, **limits), {"allow"}))
-            figures |= percentiles("refuse", right(worker.ask("warm", key=None, **limits), refused))
+            right(worker.ask("cold", event=event(CURRENT)), {"allow"})
+            figures |= percentiles("allow", right(worker.ask("warm", event=event(CURRENT), **limits), {"allow"}))
+            figures |= percentiles("refuse", right(worker.ask("warm", event=event(""), wrong=True, **limits), refused))
             time.sleep(RESCAN_SECONDS)
             calls = process.ask("calls")
-            burst = worker.ask("warm", key=None, count=BURST, seconds=BURST_SECONDS, rate=BURST)
+            burst = worker.ask("warm", event=event(""), wrong=True, count=BURST, seconds=BURST_SECONDS, rate=BURST)
             asked = len(right(burst, refused)["times_ms"])
             figures["burst_calls"] = (process.ask("calls") - calls) * BURST / asked
             if module == "authorizer":
                 times, calls = [], process.ask("calls")
                 for _ in range(SCANS):
                     time.sleep(RESCAN_SECONDS)
-                    times += right(worker.ask("warm", key=None, count=1, seconds=1), refused)["times_ms"]
+                    times += right(worker.ask("warm", event=event(""), wrong=True, count=1, seconds=1), refused)["times_ms"]
                 figures["scan_ms"] = statistics.median(times)
                 figures["scan_calls"] = (process.ask("calls") - calls) / SCANS
         with self.worker(module, self.backend(kind, True)[1], PENDING) as worker:
-            right(worker.ask("cold", key=PENDING), {"allow"})
-            figures |= percentiles("pending", right(worker.ask("warm", key=PENDING, **limits), {"allow"}))
+            right(worker.ask("cold", event=event(PENDING)), {"allow"})
+            figures |= percentiles("pending", right(worker.ask("warm", event=event(PENDING), **limits), {"allow"}))
         return figures
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from lib.console import ROOT, colour, progress  # noqa: E402
 from lib.environments import ToolsError, environment  # noqa: E402
 
-SUBJECT = ROOT / "authorizer.py"
+CHANGED = ROOT / "authorizer.py"
 LISTED = ROOT / "scripts" / "lab" / "mutants.txt"
 # What judges a mutant: the tests that find most in the least time first; then, if it survived those and is not listed,
 # the ones that wait for time-outs and start processes.
@@ -175,7 +175,7 @@ def test(jobs: int, match: str) -> int:
     started = time.monotonic()
     method = multiprocessing.get_context("forkserver")
     method.set_forkserver_preload(["pytest", "hypothesis"])
-    original = SUBJECT.read_text("utf-8")
+    original = CHANGED.read_text("utf-8")
     reasons = listed()
     results: dict[str, str] = {}
     with ThreadPoolExecutor(jobs) as pool:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lib.console import colour, progress  # noqa: E402
-from lib.rotation import START, Environment, Gateway, Knobs, Port, World  # noqa: E402
+from lib.rotation import START, Environment, VirtualGateway, Knobs, Port, VirtualWorld  # noqa: E402
 from lib.standins import CURRENT, PENDING, PREVIOUS  # noqa: E402
 
 OLDEST, OLD, NEW = "oldest-key-of-the-report", "old-key-of-the-report", "new-key-of-the-report"
@@ -99,8 +99,8 @@ class Run:
         """``pace`` is the time between two requests through CloudFront, in seconds."""
         self.rotation = rotation
         self.pace = pace
-        self.world = World(Knobs(gateway=rotation.gateway, ttl=policy.ttl), latencies=[(0.003, 0.002), (0.008, 0.004)])
-        self.gateway = Gateway(self.world)
+        self.world = VirtualWorld(Knobs(gateway=rotation.gateway, ttl=policy.ttl), latencies=[(0.003, 0.002), (0.008, 0.004)])
+        self.gateway = VirtualGateway(self.world)
         self.environments = [policy.kind(self.world) for _ in range(4)]
         self.seen: list[Seen] = []
 
@@ -254,7 +254,7 @@ class Picture:
             self.parts.append(f'<path d="{path}" fill="{fill}" stroke="{MARKS[outcome][0]}" stroke-width="1.4"/>')
 
 
-def labels(picture: Picture, world: World, zero: float) -> None:
+def labels(picture: Picture, world: VirtualWorld, zero: float) -> None:
     """Which key each staging label is on."""
     for stage in (PENDING, CURRENT, PREVIOUS):
         picture.name(stage, 20)

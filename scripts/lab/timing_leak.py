@@ -36,7 +36,9 @@ sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])
 import authorizer  # noqa: E402
 from bench import MEASURED, Process  # noqa: E402
 from lib.console import colour, progress  # noqa: E402
+from lib.standins import TOKEN, http_api_2  # noqa: E402
 
+HEADER = "x-origin-verify"
 THRESHOLD = 4.5
 CROPS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)  # of the samples are kept, the fastest ones
 LENGTH = 32  # characters of the secret; what the rotators in use make
@@ -111,17 +113,12 @@ def greatest_t(first: list[int], second: list[int]) -> float:
 
 def warm_authorizer(secret: str, port: int) -> authorizer.Authorizer:
     """The authorizer of an execution environment that has let a request pass."""
-    env = {"SECRET_NAME": "leak/test", "SECRET_KEY_NAME": "key", "AWS_SESSION_TOKEN": "token"}
+    env = {"SECRET_NAME": "leak/test", "SECRET_KEY_NAME": "key", "AWS_SESSION_TOKEN": TOKEN}
     env |= {"PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(port), "SECRETS_MANAGER_TTL": "0"}
     one = authorizer.Authorizer(authorizer.Settings(env))
-    if one.answer(event(secret), None)["isAuthorized"] is not True:
+    if one.answer(http_api_2({HEADER: secret}), None)["isAuthorized"] is not True:
         raise RuntimeError("the authorizer refuses the right key")
     return one
-
-
-def event(key: str) -> dict[str, object]:
-    """An event of payload format 2.0."""
-    return {"version": "2.0", "headers": {"x-origin-verify": key}, "requestContext": {"requestId": "JKJaXmPLvHcESHA="}}
 
 
 def snapshot(one: authorizer.Authorizer, secret: str) -> dict[str, authorizer.Reading]:
@@ -143,7 +140,7 @@ def comparison(one: authorizer.Authorizer, secret: str, key: str) -> Sample:
 
 def refusal(one: authorizer.Authorizer, secret: str, key: str) -> Sample:
     """What Lambda calls. Once a second it reads the secret anew; cropping takes care of that."""
-    readings, request = snapshot(one, secret), event(key)
+    readings, request = snapshot(one, secret), http_api_2({HEADER: key})
     authorizer._authorizer = one
 
     def sample() -> object:
@@ -224,7 +221,7 @@ def main() -> int:
     secret = random_key(LENGTH)
     backend = [sys.executable, str(MEASURED / "backend.py"), "extension"]
     with Process(backend, dict(os.environ)) as process:
-        port = process.ask("start", name="leak/test", member="key", token="token", current=secret, pending=None)
+        port = process.ask("start", name="leak/test", member="key", token=TOKEN, current=secret, pending=None)
         results = controls(options.samples) + measure(options.samples, warm_authorizer(secret, port), secret)
     caught, leak = verdict(results)
     if options.json:

@@ -62,6 +62,7 @@ from lib.standins import (
     TOKEN,
     Clock,
     Context,
+    ResultCache,
     Secret,
 )
 
@@ -103,7 +104,7 @@ class Span(NamedTuple):
     current_created: float
 
 
-class World(Clock):
+class VirtualWorld(Clock):
     """A secret, its history, outages, and the one true clock. ``latencies`` are of one reading, used in turn:
     until Secrets Manager looks, and from then until the answer is there."""
 
@@ -323,7 +324,7 @@ class Environment:
     It stands in for the module ``time`` of that code.
     """
 
-    def __init__(self, world: World, code: CodeType = AUTHORIZER) -> None:
+    def __init__(self, world: VirtualWorld, code: CodeType = AUTHORIZER) -> None:
         self.world = world
         self.wall_offset = 0.0  # of this environment's wall clock
         self.stood_still = 0.0  # how long its monotonic clock has
@@ -448,21 +449,20 @@ class Port(Environment):
             return "error"
 
 
-class Gateway:
+class VirtualGateway:
     """API Gateway's cache of authorizer results, in front of any number of environments."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.cache: dict[str, tuple[float, str]] = {}  # by header value: end of validity, outcome
+    def __init__(self, world: VirtualWorld) -> None:
+        self.cache = ResultCache(world, world.knobs.gateway)
 
     def ask(self, key: str, environment: Environment | Judge) -> tuple[str, Answer | None]:
         """What the client gets, and the environment's answer if it was asked."""
-        valid_until, outcome = self.cache.get(key, (0.0, ""))
-        if self.world.now < valid_until:
-            return outcome, None
+        allowed = self.cache.get(key)
+        if allowed is not None:
+            return "allow" if allowed else "refuse", None
         answer = environment.ask(key)
         if answer.outcome != "error":
-            self.cache[key] = (answer.answered + self.world.knobs.gateway, answer.outcome)
+            self.cache.keep(key, answer.outcome == "allow")
         return answer.outcome, answer
 
 
@@ -516,8 +516,8 @@ class Judge:
             self.rate(answer, known)
         return answer
 
-    def ask_through(self, gateway: Gateway, key: str) -> str:
-        """Ask API Gateway, which may ask the environment, and judge what the client gets."""
+    def ask_through(self, gateway: VirtualGateway, key: str) -> str:
+        """Ask API VirtualGateway, which may ask the environment, and judge what the client gets."""
         knobs, arrived = self.world.knobs, self.world.now
         outcome, answer = gateway.ask(key, self)
         shown = answer or Answer(key, outcome, arrived, arrived, [])
@@ -525,11 +525,11 @@ class Judge:
         if outcome == "refuse":
             for start, end in self.spells(key):
                 wrong = start < arrived - behind - RESCAN and end > self.world.now
-                self.require(not wrong, "a", shown, f"through API Gateway, rightful since {start - START:.3f}")
+                self.require(not wrong, "a", shown, f"through API VirtualGateway, rightful since {start - START:.3f}")
         elif outcome == "allow":
             late = arrived - max((end for _, end in self.world.rightful(key, knobs.skew)), default=-float("inf"))
             most = behind + max(knobs.cache, knobs.max_stale)
-            self.require(late <= most, "b", shown, f"through API Gateway, not rightful for {late:.3f}")
+            self.require(late <= most, "b", shown, f"through API VirtualGateway, not rightful for {late:.3f}")
         return outcome
 
     def require(self, good: bool, letter: str, answer: Answer, text: str) -> None:

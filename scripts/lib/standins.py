@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Stand-ins for the AWS parts around the authorizer, for ``try_it.py`` and the tests; nothing to install.
+"""Stand-ins for the AWS parts around the authorizer, for scripts and tests; nothing to install.
 
 ``Secret``     a secret in Secrets Manager: versions, and staging labels that move as the service moves them.
 ``Extension``  the AWS Parameters and Secrets Lambda Extension, over real HTTP on 127.0.0.1, with faults.
 ``Gateway``    an API Gateway HTTP API with a Lambda authorizer and its result cache, over real HTTP.
 ``Clock``      both clocks of a machine, which can be moved on.
+``http_api_2`` and its like make the events that API Gateway sends to an authorizer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from lib.console import ROOT
@@ -30,6 +31,8 @@ S = TypeVar("S", bound="Server")
 SUBJECT = Path(os.environ.get("AUTHORIZER_UNDER_TEST", ROOT / "authorizer.py"))
 
 TOKEN = "session-canary-zyxwvutsrqponmlk"  # what Lambda would give as AWS_SESSION_TOKEN
+API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234"
+REQUEST_ID = "JKJaXmPLvHcESHA="
 PENDING, CURRENT, PREVIOUS = "AWSPENDING", "AWSCURRENT", "AWSPREVIOUS"
 
 # The texts are AWS's own, recorded from the real Extension.
@@ -242,6 +245,24 @@ class Context:
         return self.milliseconds
 
 
+class ResultCache:
+    """API Gateway's cache of an authorizer's decisions, by identity source. Errors are never kept."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock = clock
+        self.seconds = seconds
+        self.kept: dict[str, tuple[float, bool]] = {}  # identity source: end of validity, decision
+
+    def get(self, identity: str) -> bool | None:
+        """The decision that is still valid; None if there is none."""
+        until, allowed = self.kept.get(identity, (0.0, False))
+        return allowed if self.clock.time() < until else None
+
+    def keep(self, identity: str, allowed: bool) -> None:
+        """Keep a decision from now on."""
+        self.kept[identity] = self.clock.time() + self.seconds, allowed
+
+
 class Gateway(Server):
     """An HTTP API whose every route has a Lambda authorizer: payload format 2.0, simple responses, result cache.
 
@@ -258,10 +279,8 @@ class Gateway(Server):
     ) -> None:
         self.authorizer = authorizer
         self.header = header
-        self.cache_seconds = cache_seconds
-        self.clock = clock or Clock()
         self.controls: dict[str, Callable[[], str]] = {}
-        self.cache: dict[str, tuple[float, bool]] = {}  # identity source: end of validity, decision
+        self.cache = ResultCache(clock or Clock(), cache_seconds)
         self.environment = threading.Lock()  # an execution environment handles one event at a time
         super().__init__(port)
 
@@ -277,50 +296,118 @@ class Gateway(Server):
 
     def status(self, request: Request) -> tuple[int, str]:
         """What the client gets to see, as API Gateway decides it."""
-        event = payload_2(request)
-        headers = event["headers"]
-        identity = headers.get(self.header, "") if isinstance(headers, dict) else ""
+        headers = headers_of(request)
+        identity = headers.get(self.header, "")
         if not identity:
             return 401, "Unauthorized"  # without asking the authorizer
-        valid_until, allowed = self.cache.get(identity, (0.0, False))
-        if self.clock.time() >= valid_until:
+        allowed = self.cache.get(identity)
+        if allowed is None:
+            path, _, query = request.path.partition("?")
+            event = http_api_2(
+                headers,
+                method=request.command,
+                path=path,
+                query=query,
+                route="$default",
+                client=request.client_address[0],
+                request_id=uuid.uuid4().hex,
+            )
             try:
                 allowed = self.authorizer(event, Context())["isAuthorized"] is True
             except Exception:  # whatever it is, API Gateway answers 500 and caches nothing
                 return 500, "Internal Server Error"
-            self.cache[identity] = (self.clock.time() + self.cache_seconds, allowed)
+            self.cache.keep(identity, allowed)
         return (200, "Hello from your API") if allowed else (403, "Forbidden")
 
 
-def payload_2(request: Request) -> dict[str, object]:
-    """An HTTP request as the authorizer event of payload format 2.0."""
+def headers_of(request: Request) -> dict[str, str]:
+    """A request's headers as an HTTP API gives them: lower-cased; what is repeated is joined by commas."""
     headers: dict[str, str] = {}
-    for name, value in request.headers.items():  # lower-cased; what is repeated is joined by commas
+    for name, value in request.headers.items():
         name = name.lower()
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    path, _, query = request.path.partition("?")
-    api = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234"
+    return headers
+
+
+# Authorizer events as API Gateway sends them, by the kind of API and payload format
+
+
+def http_api_2(
+    headers: object,
+    stage: str = "$default",
+    method: str = "GET",
+    path: str = "/items/1",
+    query: str = "",
+    route: str = "GET /items/{id}",
+    client: str = "192.0.2.7",
+    request_id: str = REQUEST_ID,
+) -> dict[str, Any]:
+    """HTTP API, payload format 2.0."""
     return {
         "version": "2.0",
         "type": "REQUEST",
-        "routeArn": f"{api}/$default/{request.command}{path}",
-        "identitySource": [],
-        "routeKey": "$default",
-        "rawPath": path,
+        "routeArn": f"{API}/{stage}/{method}{path}",
+        "identitySource": ["whatever"],
+        "routeKey": route,
+        "rawPath": path if stage == "$default" else f"/{stage}{path}",
         "rawQueryString": query,
         "headers": headers,
         "requestContext": {
             "accountId": "123456789012",
             "apiId": "abcdef1234",
-            "http": {
-                "method": request.command,
-                "path": path,
-                "protocol": request.request_version,
-                "sourceIp": request.client_address[0],
-                "userAgent": headers.get("user-agent", ""),
-            },
-            "requestId": uuid.uuid4().hex,
-            "routeKey": "$default",
-            "stage": "$default",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": client},
+            "requestId": request_id,
+            "routeKey": route,
+            "stage": stage,
         },
     }
+
+
+def http_api_1(headers: object, multi: object = None) -> dict[str, Any]:
+    """HTTP API, payload format 1.0."""
+    return {
+        "version": "1.0",
+        "type": "REQUEST",
+        "methodArn": f"{API}/$default/GET/items/1",
+        "identitySource": "whatever",
+        "authorizationToken": "whatever",
+        "resource": "/items/{id}",
+        "path": "/items/1",
+        "httpMethod": "GET",
+        "headers": headers,
+        "multiValueHeaders": multi,
+        "requestContext": {"identity": {"sourceIp": "192.0.2.7"}, "requestId": REQUEST_ID},
+    }
+
+
+def rest_request(headers: object, multi: object = None) -> dict[str, Any]:
+    """REST API, authorizer of type REQUEST."""
+    event = http_api_1(headers, multi)
+    del event["version"], event["identitySource"], event["authorizationToken"]
+    return event | {"methodArn": f"{API}/prod/GET/items/1"}
+
+
+def rest_token(token: object) -> dict[str, Any]:
+    """REST API, authorizer of type TOKEN: these three members and no others."""
+    return {"type": "TOKEN", "authorizationToken": token, "methodArn": f"{API}/prod/GET/items/1"}
+
+
+def websocket(headers: object, multi: object = None) -> dict[str, Any]:
+    """WebSocket API, $connect."""
+    return {
+        "type": "REQUEST",
+        "methodArn": f"{API}/prod/$connect",
+        "headers": headers,
+        "multiValueHeaders": multi,
+        "requestContext": {
+            "routeKey": "$connect",
+            "eventType": "CONNECT",
+            "identity": {"sourceIp": "192.0.2.7"},
+            "requestId": REQUEST_ID,
+        },
+    }
+
+
+def bare(headers: object) -> dict[str, Any]:
+    """What the predecessor documents."""
+    return {"headers": headers}
