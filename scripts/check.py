@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Run every check, as CI does. Needs nothing but Python 3.10 or newer: the tools go into .venv/ by themselves.
+"""Run every check, as CI does. Needs nothing but Python 3.11 or newer: the tools go into .venv/ by themselves.
 
 Their versions are locked by hash in scripts/locks/dev.txt; a second run uses what the first one installed.
 """
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from lib.console import ROOT, colour, progress
 from lib.environments import ToolsError, environment
 
-VERSIONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
+VERSIONS = ["3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
 AT_ONCE = 2  # jobs
 
 
@@ -194,8 +194,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("check.py needs Python 3.10 or newer")
+    if sys.version_info < (3, 11):
+        sys.exit("check.py needs Python 3.11 or newer")
     try:
         sys.exit(main())
     except (ToolsError, OSError) as error:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Make the files of a release: authorizer.zip, template.yaml, the wheel and SHA256SUMS.
 
-They are the same, byte for byte, for the same commit on every machine. Needs nothing but Python 3.10 or newer: the tool
+They are the same, byte for byte, for the same commit on every machine. Needs nothing but Python 3.11 or newer: the tool
 that builds the wheel goes into .venv/ by itself. Prints each file's SHA-256 in hexadecimal and in base64; the latter is
 what Lambda shows as CodeSha256 of a function whose code is that authorizer.zip.
 """
@@ -110,8 +110,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("package.py needs Python 3.10 or newer")
+    if sys.version_info < (3, 11):
+        sys.exit("package.py needs Python 3.11 or newer")
     try:
         sys.exit(main())
     except (CopyError, ToolsError, OSError, subprocess.SubprocessError) as error:

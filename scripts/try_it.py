@@ -207,8 +207,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("try_it.py needs Python 3.10 or newer")
+    if sys.version_info < (3, 11):
+        sys.exit("try_it.py needs Python 3.11 or newer")
     try:
         sys.exit(main())
     except KeyboardInterrupt:

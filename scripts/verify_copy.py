@@ -240,8 +240,8 @@ def main() -> int:
 
 if __name__ == "__main__":
     try:
-        if sys.version_info < (3, 10):
-            raise ToolsError("it needs Python 3.10 or newer")
+        if sys.version_info < (3, 11):
+            raise ToolsError("it needs Python 3.11 or newer")
         sys.exit(main())
     except (CopyError, ToolsError, OSError, subprocess.SubprocessError) as error:
         print(f"verify_copy.py: {error}", file=sys.stderr)

@@ -27,7 +27,7 @@ from lib.standins import PENDING, TOKEN
 CODE = source("authorizer.py").decode()
 TEXT = package.inlined(source("scripts/deploy/template.yaml").decode(), CODE)
 TEMPLATE = parse_template(TEXT)
-SUPPORTED = [f"python3.{minor}" for minor in range(10, 15)]
+SUPPORTED = [f"python3.{minor}" for minor in range(11, 15)]
 
 SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/key-AbCdEf"
 NEW_SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:Secret-GhIjKl"

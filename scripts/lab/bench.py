@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Measure the authorizer beside its peers. Needs nothing but Python 3.10 or newer, on Linux.
+"""Measure the authorizer beside its peers. Needs nothing but Python 3.11 or newer, on Linux.
 
 Each measurement is a fresh process that has the modules of Lambda's runtime client loaded and logs through its
 root handler; what the handlers ask (a stand-in for the Extension, moto for Secrets Manager) runs in other processes.
@@ -392,8 +392,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("bench.py needs Python 3.10 or newer")
+    if sys.version_info < (3, 11):
+        sys.exit("bench.py needs Python 3.11 or newer")
     try:
         sys.exit(main())
     except (ToolsError, OSError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Mutation testing of authorizer.py: change it in one place at a time, and see that a test fails for each change.
 
-Needs nothing but Python 3.10 or newer, on Linux or macOS. Not part of CI: a run takes about half an hour on two cores.
+Needs nothing but Python 3.11 or newer, on Linux or macOS. Not part of CI: a run takes about half an hour on two cores.
 The changes are mutmut's, and two more: a condition negated, a call left out. Each mutant is a file in a temporary
 folder at which the tests are aimed by AUTHORIZER_UNDER_TEST; they run from this checkout, so leave it alone meanwhile.
 Tests that compare authorizer.py with its own copies take no part: they would fail for any change.
@@ -236,8 +236,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("mutate.py needs Python 3.10 or newer")
+    if sys.version_info < (3, 11):
+        sys.exit("mutate.py needs Python 3.11 or newer")
     try:
         sys.exit(main())
     except (ToolsError, OSError) as error:

@@ -426,6 +426,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):
+        sys.exit("rotation_report.py needs Python 3.11 or newer")
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -260,8 +260,8 @@ def lines(results: list[Result]) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("timing_leak.py needs Python 3.10 or newer")
+    if sys.version_info < (3, 11):
+        sys.exit("timing_leak.py needs Python 3.11 or newer")
     try:
         sys.exit(main())
     except (OSError, RuntimeError, authorizer.SecretUnavailableError) as error:
