@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Run every check, as CI does. Needs nothing but Python 3.11 or newer: the tools go into .venv/ by themselves.
+"""Run every check, as CI does. Needs nothing but Python 3.11 or newer: the tools go into .venv/ by
+themselves.
 
-Their versions are locked by hash in scripts/locks/dev.txt; a second run uses what the first one installed.
+Their versions are locked by hash in scripts/locks/dev.txt; a second run uses what the first one
+installed.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ class Result(NamedTuple):
 
 
 def version_of(python: str) -> tuple[int, int, int, str, int] | None:
-    """An interpreter's version; None if it does not run, like pyenv's stand-ins, or cannot make environments."""
+    """An interpreter's version.
+
+    None if it does not run, like pyenv's stand-ins, or cannot make environments.
+    """
     script = "import sys, ensurepip, venv; print(*sys.version_info)"
     try:
         run = subprocess.run([python, "-c", script], capture_output=True, text=True, timeout=30)
@@ -84,14 +89,29 @@ def once(python: str) -> list[Job]:
     """The checks that one interpreter does for all."""
     return [
         *(
-            [Step(f"mypy --strict for {version}", [[python, "-m", "mypy", "--python-version", version]])]
+            [
+                Step(
+                    f"mypy --strict for {version}",
+                    [[python, "-m", "mypy", "--python-version", version]],
+                )
+            ]
             for version in (VERSIONS[0], VERSIONS[-1])
         ),
         [
             Step(
+                "ruff",
+                [
+                    [python, "-m", "ruff", "format", "--check", "."],
+                    [python, "-m", "ruff", "check", "."],
+                ],
+            )
+        ],
+        [
+            Step(
                 "bandit",
                 [
-                    [python, "-m", "bandit", "--quiet", "authorizer.py"],  # without the exceptions in .bandit
+                    # Without the exceptions in .bandit.
+                    [python, "-m", "bandit", "--quiet", "authorizer.py"],
                     [python, "-m", "bandit", "--quiet", "--recursive", "."],
                 ],
             )
@@ -109,7 +129,10 @@ def once(python: str) -> list[Job]:
 
 
 def each(version: str, python: str, long: bool) -> Job:
-    """The checks that every interpreter has to pass; ``long`` is whether with the tests marked so."""
+    """The checks that every interpreter has to pass.
+
+    ``long`` is whether with the tests marked so.
+    """
     coverage = [python, "-m", "coverage"]
     data = f"--data-file=.coverage-{version}"
     selection = [] if long else ["-m", "not long"]
@@ -129,7 +152,9 @@ def run(job: Job) -> list[Result]:
         started = time.monotonic()
         good, output = True, ""
         for command in step.commands:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
             good = good and done.returncode == 0
             output += done.stdout.decode(errors="replace")
         results.append(Result(step.name, good, time.monotonic() - started, output))
@@ -137,7 +162,10 @@ def run(job: Job) -> list[Result]:
 
 
 def run_all(jobs: list[Job]) -> list[Result]:
-    """Run the jobs, the first ones first; show what each one printed when it ends. Results in the order of jobs."""
+    """Run the jobs, the first ones first.
+
+    Show what each one printed when it ends. Results in the order of jobs.
+    """
     started = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running = {pool.submit(run, job): job for job in jobs}
@@ -145,12 +173,17 @@ def run_all(jobs: list[Job]) -> list[Result]:
         try:
             while todo:
                 names = [job[0].name for future, job in running.items() if future.running()]
-                progress(f"{time.monotonic() - started:4.0f} s, {len(todo)} to go. Now: {'; '.join(names)}")
+                passed = f"{time.monotonic() - started:4.0f} s"
+                progress(f"{passed}, {len(todo)} to go. Now: {'; '.join(names)}")
                 done, todo = wait(todo, timeout=1, return_when=FIRST_COMPLETED)
                 for future in done:
                     progress("")
                     for result in future.result():
-                        print(colour("bold", f"\n== {result.name}") + f"\n{result.output}", end="", flush=True)
+                        print(
+                            colour("bold", f"\n== {result.name}") + f"\n{result.output}",
+                            end="",
+                            flush=True,
+                        )
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -160,19 +193,24 @@ def run_all(jobs: list[Job]) -> list[Result]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--all-pythons",
         action="store_true",
-        help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, not just this one; "
-        "the long tests, of bench.py, timing_leak.py and mutate.py, run under the newest only",
+        help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, "
+        "not just this one; the long tests, of the scripts in scripts/lab/, run under the "
+        "newest only",
     )
     arguments = parser.parse_args()
     os.chdir(ROOT)
     if arguments.all_pythons:
         found = interpreters()
         if not found:
-            raise ToolsError(f"no Python of {VERSIONS[0]} to {VERSIONS[-1]} found on PATH or in pyenv")
+            raise ToolsError(
+                f"no Python of {VERSIONS[0]} to {VERSIONS[-1]} found on PATH or in pyenv"
+            )
         absent = [version for version in VERSIONS if version not in found]
     else:
         found, absent = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}, []
@@ -181,15 +219,15 @@ def main() -> int:
     newest = list(pythons)[-1]
     tests = [each(version, python, long=version == newest) for version, python in pythons.items()]
     started = time.monotonic()
-    results = run_all([*reversed(tests), *once(pythons[newest])])  # the longest job first, so that it ends soon
+    # The longest job first, so that it ends soon.
+    results = run_all([*reversed(tests), *once(pythons[newest])])
     print(colour("bold", f"\n== Summary, after {time.monotonic() - started:.0f} s"))
     for result in results:
         mark = colour("green", "ok    ") if result.good else colour("red", "FAILED")
         print(f"{mark}  {result.name:<52} {result.seconds:6.1f} s")
     for version in absent:
-        print(
-            f"{colour('yellow', 'absent')}  Python {version}: none on PATH or in pyenv that can make environments, so not tested"
-        )
+        why = "none on PATH or in pyenv that can make environments, so not tested"
+        print(f"{colour('yellow', 'absent')}  Python {version}: {why}")
     return 0 if all(result.good for result in results) else 1
 
 

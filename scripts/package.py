@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Make the files of a release: authorizer.zip, template.yaml, the wheel and SHA256SUMS.
 
-They are the same, byte for byte, for the same commit on every machine. Needs nothing but Python 3.11 or newer: the tool
-that builds the wheel goes into .venv/ by itself. Prints each file's SHA-256 in hexadecimal and in base64; the latter is
-what Lambda shows as CodeSha256 of a function whose code is that authorizer.zip.
+They are the same, byte for byte, for the same commit on every machine. Needs nothing but Python
+3.11 or newer: the tool that builds the wheel goes into .venv/ by itself. Prints each file's SHA-256
+in hexadecimal and in base64; the latter is what Lambda shows as CodeSha256 of a function whose code
+is that authorizer.zip.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ WHEEL_SOURCES = ("authorizer.py", "pyproject.toml", "README.md", "LICENSE")
 
 
 def stored_zip(files: dict[str, bytes]) -> bytes:
-    """A zip that depends on names and contents alone: fixed times and modes, no compression (zlibs differ)."""
+    """A zip that depends on names and contents alone: fixed times and modes, no compression
+    (zlibs differ).
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
@@ -43,24 +46,42 @@ def stored_zip(files: dict[str, bytes]) -> bytes:
 
 
 def inlined(skeleton: str, code: str) -> str:
-    """The skeleton with the code in its place. Raises CopyError if YAML or CloudFormation could change the code."""
+    """The skeleton with the code in its place.
+
+    Raises CopyError if YAML or CloudFormation could change the code.
+    """
     if not re.fullmatch(r"[\n -~]*[!-~]\n", code) or code[0] in " \n":
-        raise CopyError("authorizer.py must be printable ASCII without tabs, start with text and end in one newline")
+        raise CopyError(
+            "authorizer.py must be printable ASCII without tabs, start with text and end in "
+            "one newline"
+        )
     if "{{resolve:" in code:
         raise CopyError("authorizer.py holds {{resolve:, which CloudFormation would replace")
     if skeleton.count(PLACE) != 1:
-        raise CopyError("scripts/deploy/template.yaml must have one line @authorizer.py@, indented by ten spaces")
+        raise CopyError(
+            "scripts/deploy/template.yaml must have one line @authorizer.py@, indented by ten "
+            "spaces"
+        )
     indent = PLACE[: -len(PLACE.lstrip())]
     template = skeleton.replace(PLACE, re.sub("^(?=.)", indent, code, flags=re.MULTILINE))
     if len(template) > MAX_DIRECT_BYTES:
-        raise CopyError(f"the template has {len(template)} bytes; beyond {MAX_DIRECT_BYTES} it would need a bucket")
+        raise CopyError(
+            f"the template has {len(template)} bytes; beyond {MAX_DIRECT_BYTES} it would need "
+            "a bucket"
+        )
     return template
 
 
 def wheel() -> tuple[str, bytes]:
-    """The wheel's name and bytes, built in a folder of its own from nothing but the files that it is made of."""
+    """The wheel's name and bytes, built in a folder of its own from nothing but the files that
+    it is made of.
+    """
     python = environment(sys.executable)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HATCH"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "HATCH"))
+    }
     with tempfile.TemporaryDirectory() as folder:
         for name in WHEEL_SOURCES:
             (Path(folder) / name).write_bytes(source(name))
@@ -68,30 +89,47 @@ def wheel() -> tuple[str, bytes]:
         done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True)
         built = list(Path(folder).glob("out/*.whl"))
         if done.returncode or len(built) != 1:
-            raise CopyError("hatchling could not build the wheel: " + " ".join(done.stderr.split())[-300:])
-        with zipfile.ZipFile(built[0]) as archive:  # stored anew; its RECORD is of contents, so it stays right
-            return built[0].name, stored_zip({info.filename: archive.read(info) for info in archive.infolist()})
+            raise CopyError(
+                "hatchling could not build the wheel: " + " ".join(done.stderr.split())[-300:]
+            )
+        # Stored anew; its RECORD is of contents, so it stays right.
+        with zipfile.ZipFile(built[0]) as archive:
+            return built[0].name, stored_zip(
+                {info.filename: archive.read(info) for info in archive.infolist()}
+            )
 
 
 def build(with_wheel: bool = True) -> dict[str, bytes]:
     """The files of a release by name. Raises CopyError, ToolsError."""
     code = source("authorizer.py")
     try:
-        template = inlined(source("scripts/deploy/template.yaml").decode("ascii"), code.decode("ascii")).encode()
+        template = inlined(
+            source("scripts/deploy/template.yaml").decode("ascii"), code.decode("ascii")
+        ).encode()
     except UnicodeDecodeError:
         raise CopyError("authorizer.py and scripts/deploy/template.yaml must be ASCII") from None
     files = {"authorizer.zip": stored_zip({"authorizer.py": code}), "template.yaml": template}
     if with_wheel:
         name, data = wheel()
         files[name] = data
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+    sums = "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())
+    )
     return {**files, "SHA256SUMS": sums.encode()}  # last, so that it vouches for what is there
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", metavar="DIR", type=Path, default=ROOT / "dist", help="default: dist/")
-    parser.add_argument("--no-wheel", action="store_true", help="leave the wheel out, for which a tool is downloaded")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=ROOT / "dist", help="default: dist/"
+    )
+    parser.add_argument(
+        "--no-wheel",
+        action="store_true",
+        help="leave the wheel out, for which a tool is downloaded",
+    )
     options = parser.parse_args()
     output: Path = options.output
     progress("" if options.no_wheel else "Building the wheel ...")
@@ -105,7 +143,8 @@ def main() -> int:
         print(colour("bold", str(output / name)), f"({len(data)} bytes)")
         print(f"  SHA-256 {digest.hexdigest()}")
         print(f"  base64  {base64.b64encode(digest.digest()).decode()}")
-    print(f"template.yaml can grow by {MAX_DIRECT_BYTES - len(files['template.yaml'])} bytes before it needs a bucket.")
+    room = MAX_DIRECT_BYTES - len(files["template.yaml"])
+    print(f"template.yaml can grow by {room} bytes before it needs a bucket.")
     return 0
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Try the authorizer on this machine: no AWS account, nothing to install, real HTTP on loopback ports.
+"""Try the authorizer on this machine: no AWS account, nothing to install, real HTTP on loopback
+ports.
 
-A stand-in for the AWS Secrets Manager Extension holds the secret; a small gateway turns each HTTP request into
-an authorizer event, asks the real authorizer.handler, and caches its answer as API Gateway does. Without an
-option, a tour walks through requests, a whole rotation and an outage, and says at each step what came back.
+A stand-in for the AWS Secrets Manager Extension holds the secret; a small gateway turns each HTTP
+request into an authorizer event, asks the real authorizer.handler, and caches its answer as API
+Gateway does. Without an option, a tour walks through requests, a whole rotation and an outage, and
+says at each step what came back.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from lib.console import ROOT, colour
 from lib.standins import CURRENT, PENDING, Clock, Extension, Gateway, Secret
 
 sys.path.insert(0, str(ROOT))
-import authorizer  # noqa: E402  # it is the file at the top of the repository, which is not installed
+import authorizer  # it is the file at the top of the repository, which is not installed
 
 HEADER = "x-origin-verify"
 GRACE, CACHE = 900, 300  # seconds: ACCEPT_PREVIOUS_SECONDS, and the gateway's cache
@@ -108,14 +110,18 @@ def tour() -> int:
     walk.step("no header: API Gateway refuses by itself", 401)
     walk.step("the header twice, both times the right key", 403, old, old)
 
-    walk.chapter("A rotation begins: a new version is AWSPENDING, and CloudFront starts to roll it out.")
+    walk.chapter(
+        "A rotation begins: a new version is AWSPENDING, and CloudFront starts to roll it out."
+    )
     clock.move(10 * minute)
     secret.put(secrets.token_urlsafe(24), PENDING)
     new = place.key(PENDING)
     walk.step("the old key, which most of CloudFront still sends", 200, old)
     walk.step("the new key", 200, new)
 
-    walk.chapter("It finishes within seconds: the new version is AWSCURRENT, the old one AWSPREVIOUS.")
+    walk.chapter(
+        "It finishes within seconds: the new version is AWSCURRENT, the old one AWSPREVIOUS."
+    )
     secret.finish()
     clock.move(CACHE + 1)  # nothing is answered from API Gateway's cache
     walk.step("the new key", 200, new)
@@ -129,7 +135,11 @@ def tour() -> int:
     walk.chapter("The Extension is down: nothing can be read.", extension.stop)
     clock.move(2 * minute)
     walk.step("the current key, known from the last reading", 200, new)
-    walk.step("another key: whether it is good cannot be known, so no refusal is cached", 500, f"{wrong}-2")
+    walk.step(
+        "another key: whether it is good cannot be known, so no refusal is cached",
+        500,
+        f"{wrong}-2",
+    )
 
     walk.chapter("The Extension is back.", extension.start)
     clock.move(2 * minute)
@@ -157,13 +167,18 @@ def serve(port: int) -> int:
 
     def start() -> str:
         place.secret.put(secrets.token_urlsafe(24), PENDING)
-        return f"AWSPENDING has a new key. Within a second both are good:\n{curl(place.key(PENDING))}"
+        return (
+            f"AWSPENDING has a new key. Within a second both are good:\n{curl(place.key(PENDING))}"
+        )
 
     def finish() -> str:
         if PENDING not in place.secret.labels:
             return "No rotation has begun."
         place.secret.finish(keep_pending=False)
-        return f"The new key is AWSCURRENT; the old one is good for {grace} s from the start of the rotation."
+        return (
+            f"The new key is AWSCURRENT; the old one is good for {grace} s from the start "
+            "of the rotation."
+        )
 
     def down() -> str:
         place.extension.stop()
@@ -181,9 +196,8 @@ def serve(port: int) -> int:
         "/extension/up": up,
     }
     print(f"An API behind the authorizer, on {url}; Ctrl-C ends it. Paste:\n")
-    print(
-        f"{curl(place.key())}      # the right key\n{curl('wrong')}      # a wrong key\ncurl -i {url}/items      # none\n"
-    )
+    print(f"{curl(place.key())}      # the right key")
+    print(f"{curl('wrong')}      # a wrong key\ncurl -i {url}/items      # none\n")
     for path in place.gateway.controls:
         print(f"curl -X POST {url}{path}")
     sys.stdout.flush()
@@ -196,10 +210,18 @@ def serve(port: int) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--serve", action="store_true", help="keep running, and print curl lines to paste")
-    parser.add_argument("--log", action="store_true", help="show the authorizer's own log lines too")
-    parser.add_argument("--port", type=int, default=8080, help="with --serve: where to listen (default: 8080)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="keep running, and print curl lines to paste"
+    )
+    parser.add_argument(
+        "--log", action="store_true", help="show the authorizer's own log lines too"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, help="with --serve: where to listen (default: 8080)"
+    )
     options = parser.parse_args()
     logging.basicConfig(format="       %(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("authorizer").disabled = not options.log

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Compare copies of authorizer.py with the one of this checkout, without running them.
 
-A copy is a .py file, a deployment zip, or a CloudFormation or SAM template (YAML or JSON) with the code inlined.
-Newline style and a byte-order mark do not count as changes; anything else does. A zip must hold nothing but the
-authorizer (and a wheel's dist-info): another file could be what Lambda runs or imports; and nothing that two programs
-could unpack differently. For a YAML template the script uses PyYAML; if this Python has none, it goes into .venv/.
+A copy is a .py file, a deployment zip, or a CloudFormation or SAM template (YAML or JSON) with the
+code inlined. Newline style and a byte-order mark do not count as changes; anything else does. A zip
+must hold nothing but the authorizer (and a wheel's dist-info): another file could be what Lambda
+runs or imports; and nothing that two programs could unpack differently. For a YAML template the
+script uses PyYAML; if this Python has none, it goes into .venv/.
 
 Exit status: 0 all identical, 1 one differs, 2 cannot tell of one.
 """
@@ -28,15 +29,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.console import ROOT, colour
-from lib.copies import MAX_TEMPLATE_BYTES, CopyError, NeedsYaml, inlined_code, parse_template, version_of
+from lib.copies import (
+    MAX_TEMPLATE_BYTES,
+    CopyError,
+    NeedsYaml,
+    inlined_code,
+    parse_template,
+    version_of,
+)
 from lib.environments import ToolsError, environment
 
 MAX_BYTES = MAX_TEMPLATE_BYTES  # of what is read, packed or unpacked; authorizer.py has some 30,000
 MAX_DIFF_BYTES = 131_072  # of a copy, so that hostile lines cannot keep difflib busy
-DIST_INFO = re.compile(r"[\w.]+-[\w.+]+\.dist-info/(METADATA|WHEEL|RECORD|INSTALLER|REQUESTED|licenses/LICENSE)")
+DIST_INFO = re.compile(
+    r"[\w.]+-[\w.+]+\.dist-info/(METADATA|WHEEL|RECORD|INSTALLER|REQUESTED|licenses/LICENSE)"
+)
 PLAIN_NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*/?", re.ASCII)
 STREAMED = 8  # the flag of a file that was written before its size was known
-PLAIN_FLAGS = STREAMED | 2 | 4 | 0x800  # how hard the packer tried; that names are UTF-8, which ASCII is too
+# How hard the packer tried; that names are UTF-8, which ASCII is too.
+PLAIN_FLAGS = STREAMED | 2 | 4 | 0x800
 RESULTS = ("identical", "differs", "cannot tell")  # in the order of the exit status
 COLOURS = {"identical": "green", "differs": "red", "cannot tell": "yellow"}
 
@@ -73,7 +84,9 @@ def lines_of(text: str) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """``text`` with its control characters escaped, as a hostile copy may hold commands to a terminal."""
+    """``text`` with its control characters escaped, as a hostile copy may hold commands to a
+    terminal.
+    """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -83,10 +96,17 @@ def from_zip(data: bytes) -> tuple[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = [info for info in archive.infolist() if not info.is_dir()]
             python = [info for info in files if info.filename.endswith(".py")]
-            others = [info for info in files if info not in python and not DIST_INFO.fullmatch(info.filename)]
+            others = [
+                info
+                for info in files
+                if info not in python and not DIST_INFO.fullmatch(info.filename)
+            ]
             names = ", ".join(printable(info.filename[:80]) for info in (python + others)[:5])
             if len(python) != 1 or others:
-                raise CopyError(f"the zip must hold one Python file and no other, but holds {names or 'nothing'}")
+                raise CopyError(
+                    f"the zip must hold one Python file and no other, but holds "
+                    f"{names or 'nothing'}"
+                )
             return python[0].filename, plain_content(data, archive, python[0])
     except CopyError:
         raise
@@ -95,18 +115,22 @@ def from_zip(data: bytes) -> tuple[str, bytes]:
 
 
 def plain_content(data: bytes, archive: zipfile.ZipFile, wanted: zipfile.ZipInfo) -> bytes:
-    """What one file of a zip holds; only if no program can unpack any of them otherwise. Raises CopyError.
+    """What one file of a zip holds; only if no program can unpack any of them otherwise. Raises
+    CopyError.
 
-    A zip says everything twice, before each file and in the directory at its end, and programs differ in which they
-    believe; how Lambda unpacks is not documented. So both must agree, every byte must belong to something, and nothing
-    may be there that some ignore: ZIP64, encryption, comments, links, a second name.
+    A zip says everything twice, before each file and in the directory at its end, and programs
+    differ in which they believe; how Lambda unpacks is not documented. So both must agree, every
+    byte must belong to something, and nothing may be there that some ignore: ZIP64, encryption,
+    comments, links, a second name.
     """
     result = b""
     names: set[bytes] = set()  # in lower case, as some file systems do not tell
     at = 0
     entries = archive.infolist()
     for entry in entries:
-        mark, _, flags, method, _, _, *sums, name_length, extra_length = struct.unpack("<4s5H3L2H", data[at : at + 30])
+        mark, _, flags, method, _, _, *sums, name_length, extra_length = struct.unpack(
+            "<4s5H3L2H", data[at : at + 30]
+        )
         name = data[at + 30 :][:name_length]
         start = at + 30 + name_length + extra_length
         packed = data[start : start + entry.compress_size]
@@ -128,7 +152,8 @@ def plain_content(data: bytes, archive: zipfile.ZipFile, wanted: zipfile.ZipInfo
             or not PLAIN_NAME.fullmatch(entry.orig_filename)
             or name != entry.orig_filename.encode()
             or name.lower() in names
-            or b"up" in entry.extra + data[start - extra_length : start]  # Unicode Path: another name
+            # Unicode Path: another name.
+            or b"up" in entry.extra + data[start - extra_length : start]
             or entry.external_attr >> 28 not in (0, 4 if entry.is_dir() else 8)  # a link, or worse
             or (flags, method, sums) != (entry.flag_bits, entry.compress_type, said)
             or flags & ~PLAIN_FLAGS
@@ -139,12 +164,17 @@ def plain_content(data: bytes, archive: zipfile.ZipFile, wanted: zipfile.ZipInfo
             or (entry.is_dir() and content)
             or entry.volume
         ):
-            raise CopyError(f"another program could unpack {printable(entry.filename[:80])} in the zip differently")
+            raise CopyError(
+                f"another program could unpack {printable(entry.filename[:80])} in the zip "
+                "differently"
+            )
         names.add(name.lower())
         if entry is wanted:
             result = content
     count, size = len(entries), len(data) - 22 - at
-    if at != archive.start_dir or data[-22:] != struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, at, 0):
+    if at != archive.start_dir or data[-22:] != struct.pack(
+        "<4s4H2LH", b"PK\5\6", 0, 0, count, count, size, at, 0
+    ):
         raise CopyError("the zip's directory does not follow its files, or is not its plain end")
     return result
 
@@ -153,14 +183,22 @@ def from_template(text: str) -> tuple[str, str]:
     """Logical id and inlined code of the authorizer in a template. Raises CopyError, NeedsYaml."""
     found = inlined_code(parse_template(text))
     if len(found) > 1:  # with other functions beside it, ours is the one that defines its error
-        found = {name: code for name, code in found.items() if "SecretUnavailableError" in str(code)}
+        found = {
+            name: code for name, code in found.items() if "SecretUnavailableError" in str(code)
+        }
     if len(found) != 1:
         names = f" ({', '.join(printable(name[:80]) for name in list(found)[:5])})" if found else ""
-        raise CopyError(f"the template has {len(found) or 'no'} functions with the authorizer inlined{names}")
+        raise CopyError(
+            f"the template has {len(found) or 'no'} functions with the authorizer inlined{names}"
+        )
     ((name, code),) = found.items()
     if not isinstance(code, str):
-        function = printable(next(iter(code), "a list")[:80]) if isinstance(code, dict) else "a list"
-        raise CopyError(f"the code of {printable(name[:80])} passes through {function}, which can change it")
+        function = (
+            printable(next(iter(code), "a list")[:80]) if isinstance(code, dict) else "a list"
+        )
+        raise CopyError(
+            f"the code of {printable(name[:80])} passes through {function}, which can change it"
+        )
     return name, same_newlines(code.removeprefix("\ufeff"))
 
 
@@ -186,7 +224,9 @@ def judge(path: Path, release: str) -> Verdict:
         return Verdict(str(path), "cannot tell", getattr(error, "strerror", None) or str(error))
     diff = None
     if text != release and len(text) <= MAX_DIFF_BYTES:
-        lines = difflib.unified_diff(lines_of(release), lines_of(text), "authorizer.py", str(path), lineterm="")
+        lines = difflib.unified_diff(
+            lines_of(release), lines_of(text), "authorizer.py", str(path), lineterm=""
+        )
         diff = "\n".join(lines)
     return Verdict(
         path=str(path),
@@ -205,23 +245,34 @@ def report(verdict: Verdict, release_version: str | None) -> str:
     if verdict.result == "cannot tell":
         return f"{head}: {verdict.reason}"
     lines = [f"{head}{f', in {printable(verdict.found_in)}' if verdict.found_in else ''}"]
-    lines.append(f"  version {verdict.version or 'not stated'}; SHA-256 of its text {verdict.sha256}")
+    lines.append(
+        f"  version {verdict.version or 'not stated'}; SHA-256 of its text {verdict.sha256}"
+    )
     if verdict.code_sha256:
         lines.append(f"  CodeSha256 {verdict.code_sha256}")
     if verdict.result == "differs":
         if verdict.version != release_version:
-            lines.append(f"  this checkout has version {release_version}; use the one of the copy's version")
-        lines.extend(map(printable, (verdict.diff or "  too large to show the differences").split("\n")))
+            lines.append(
+                f"  this checkout has version {release_version}; use the one of the copy's version"
+            )
+        lines.extend(
+            map(printable, (verdict.diff or "  too large to show the differences").split("\n"))
+        )
     return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a .py file, a zip or a template")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", type=Path, help="a .py file, a zip or a template"
+    )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects instead")
     arguments = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a difference may hold what the terminal's encoding lacks
+        # A difference may hold what the terminal's encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     release = plain_text((ROOT / "authorizer.py").read_bytes())
     try:
         verdicts = [judge(path, release) for path in arguments.paths]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What the tests share: the authorizer under test, its world of stand-ins, and the Hypothesis profiles."""
+"""What the tests share: the authorizer under test, its world of stand-ins, and the Hypothesis
+profiles.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,10 @@ OLD, NEW, NEWER = "old-key-" + "o" * 24, "new-key-" + "n" * 24, "newer-key-" + "
 
 # Examples are drawn the same way on every run, so that CI fails only for a change; "deep" explores.
 settings.register_profile(
-    "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "default",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.register_profile(
     "deep", settings.get_profile("default"), derandomize=False, max_examples=10_000, print_blob=True
@@ -37,7 +41,9 @@ def load(name: str = SUBJECT.stem, path: Path = SUBJECT) -> ModuleType:
 
 
 class World:
-    """One execution environment beside a stand-in for the Extension, both on one clock that can be moved."""
+    """One execution environment beside a stand-in for the Extension, both on one clock that can
+    be moved.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
@@ -45,7 +51,13 @@ class World:
         self.extension = Extension(self.secret, TOKEN)
         self.restart()
         self._monkeypatch = monkeypatch
-        for name in ("AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL", "LOG_LEVEL", "HEADER_NAME", "RESPONSE_FORMAT"):
+        for name in (
+            "AWS_LAMBDA_LOG_FORMAT",
+            "AWS_LAMBDA_LOG_LEVEL",
+            "LOG_LEVEL",
+            "HEADER_NAME",
+            "RESPONSE_FORMAT",
+        ):
             monkeypatch.delenv(name, raising=False)
         self.set(
             SECRET_NAME=self.secret.name,

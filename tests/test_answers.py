@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Every kind of API gets the answer that it understands, and an allow covers the event's own stage only."""
+"""Every kind of API gets the answer that it understands, and an allow covers the event's own
+stage only.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def headers(make: Callable[..., dict[str, Any]], key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", [http_api_2, bare])
-def test_auto_answers_payload_2_and_the_bare_event_simply(world: World, make: Callable[..., dict[str, Any]]) -> None:
+def test_auto_answers_payload_2_and_the_bare_event_simply(
+    world: World, make: Callable[..., dict[str, Any]]
+) -> None:
     version = world.secret.put(OLD)
     assert world.handle(headers(make, OLD)) == {
         "isAuthorized": True,
@@ -39,7 +43,11 @@ def test_auto_answers_everything_else_by_a_policy(
     version = world.secret.put(OLD)
 
     def policy(effect: str) -> dict[str, Any]:
-        statement = {"Action": "execute-api:Invoke", "Effect": effect, "Resource": f"{API}/{stage}/*"}
+        statement = {
+            "Action": "execute-api:Invoke",
+            "Effect": effect,
+            "Resource": f"{API}/{stage}/*",
+        }
         return {"Version": "2012-10-17", "Statement": [statement]}
 
     assert world.handle(headers(make, OLD)) == {
@@ -89,7 +97,10 @@ def test_simple_answers_a_rest_event_simply(world: World) -> None:
 def test_without_a_stage_to_allow_even_the_right_key_is_refused(world: World, arn: object) -> None:
     world.secret.put(OLD)
     world.set(RESPONSE_FORMAT="iam")
-    for event in (rest_request({HEADER: OLD}) | {"methodArn": arn}, http_api_2({HEADER: OLD}) | {"routeArn": arn}):
+    for event in (
+        rest_request({HEADER: OLD}) | {"methodArn": arn},
+        http_api_2({HEADER: OLD}) | {"routeArn": arn},
+    ):
         answer = world.handle(event)
         assert answer["policyDocument"]["Statement"] == [
             {"Action": "execute-api:Invoke", "Effect": "Deny", "Resource": "*"}
@@ -97,7 +108,9 @@ def test_without_a_stage_to_allow_even_the_right_key_is_refused(world: World, ar
 
 
 @pytest.mark.parametrize("member", [{"version": "1.0"}, {"type": "REQUEST"}, {"methodArn": "x"}])
-def test_one_member_of_a_rest_event_is_enough_to_get_a_policy(world: World, member: dict[str, str]) -> None:
+def test_one_member_of_a_rest_event_is_enough_to_get_a_policy(
+    world: World, member: dict[str, str]
+) -> None:
     """A simple response would not be understood."""
     world.secret.put(OLD)
     answer = world.handle(bare({HEADER: OLD}) | member)
@@ -107,7 +120,9 @@ def test_one_member_of_a_rest_event_is_enough_to_get_a_policy(world: World, memb
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov", "aws-iso-b"])
 def test_every_partition_has_its_arn(world: World, partition: str) -> None:
     world.secret.put(OLD)
-    arn = f"arn:{partition}:execute-api:us-gov-west-1:123456789012:abcdef1234/my-stage_1/POST/a/b?c*"
+    arn = (
+        f"arn:{partition}:execute-api:us-gov-west-1:123456789012:abcdef1234/my-stage_1/POST/a/b?c*"
+    )
     answer = world.handle(rest_request({HEADER: OLD}) | {"methodArn": arn})
     assert answer["policyDocument"]["Statement"][0]["Effect"] == "Allow"
     stage = f"arn:{partition}:execute-api:us-gov-west-1:123456789012:abcdef1234/my-stage_1"
@@ -126,7 +141,12 @@ def test_optional_members_may_be_absent_or_null(world: World) -> None:
     full = http_api_2({HEADER: OLD})
     needed = {"version", "type", "headers"}
     assert world.handle({name: full[name] for name in needed})["isAuthorized"] is True
-    assert world.handle({name: full[name] if name in needed else None for name in full})["isAuthorized"] is True
+    assert (
+        world.handle({name: full[name] if name in needed else None for name in full})[
+            "isAuthorized"
+        ]
+        is True
+    )
 
 
 def test_the_context_holds_plain_strings_and_names_the_label(world: World) -> None:

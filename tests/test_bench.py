@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The scripts that measure: that they run, measure what they say and judge it rightly. No duration is asserted."""
+"""The scripts that measure: that they run, measure what they say and judge it rightly.
+
+No duration is asserted.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,16 @@ def test_help_tells_the_exit_statuses(script: str) -> None:
     assert done.returncode == 0 and "Exit status" in done.stdout and "--json" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["bench.py", "--runs", "0"], ["timing_leak.py", "--samples", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["bench.py", "--runs", "0"], ["timing_leak.py", "--samples", "1"]]
+)
 def test_a_number_too_small_is_one_clear_line(arguments: list[str]) -> None:
     done = run(*arguments)
-    assert done.returncode == 2 and "must be at least" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and "must be at least" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_a_bench_without_peers_says_what_it_left_out_and_counts_calls() -> None:
@@ -51,7 +60,8 @@ def test_a_bench_without_peers_says_what_it_left_out_and_counts_calls() -> None:
             assert 0 < figures[f"{phase}_p50_ms"]["median"] <= figures[f"{phase}_p99_ms"]["max"]
         assert 0 < figures["import_ms"]["median"] < figures["cold_ms"]["max"]
     calls = {name: figures["burst_calls"]["median"] for name, figures in results.items()}
-    assert calls[bench.FLOOR] == calls[bench.LEAST] == 0 and calls[bench.NAIVE] == 2000  # two labels for each of 1,000
+    # Two labels for each of 1,000.
+    assert calls[bench.FLOOR] == calls[bench.LEAST] == 0 and calls[bench.NAIVE] == 2000
     assert results[bench.OWN]["scan_calls"]["runs"] == [4, 4]  # two looks over two labels
     assert all(calls > 0 and calls % 4 == 0 for calls in results[bench.OWN]["burst_calls"]["runs"])
     missed = [row for row in report["targets"] if row["met"] is False]
@@ -75,9 +85,18 @@ def test_a_wrong_answer_is_not_measured() -> None:
 
 def figures(**values: float) -> bench.Summary:
     """Results of one subject, the same in each run."""
-    usual = {"allow_p50_ms": 1.0, "refuse_p50_ms": 1.0, "cold_ms": 10.0, "burst_calls": 4.0, "scan_calls": 4.0}
+    usual = {
+        "allow_p50_ms": 1.0,
+        "refuse_p50_ms": 1.0,
+        "cold_ms": 10.0,
+        "burst_calls": 4.0,
+        "scan_calls": 4.0,
+    }
     measured = {**usual, **values}.items()
-    return {name: {"median": value, "min": value, "max": value, "runs": [value]} for name, value in measured}
+    return {
+        name: {"median": value, "min": value, "max": value, "runs": [value]}
+        for name, value in measured
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,16 +109,28 @@ def figures(**values: float) -> bench.Summary:
         ({}, {"refuse_p50_ms": 0.9}, ["warm refusal p50 / fastest peer"]),
         ({"cold_ms": 11.1}, {}, ["cold import + first answer / naive client"]),
         ({}, {"cold_ms": 49.0}, ["cold import + first answer / fastest boto3 peer"]),
-        ({"burst_calls": 12.0}, {}, ["scans for 1,000 wrong keys in one second, the most in a run"]),
+        (
+            {"burst_calls": 12.0},
+            {},
+            ["scans for 1,000 wrong keys in one second, the most in a run"],
+        ),
     ],
 )
-def test_a_target_is_missed_beyond_its_limit(own: dict[str, float], peer: dict[str, float], missed: list[str]) -> None:
+def test_a_target_is_missed_beyond_its_limit(
+    own: dict[str, float], peer: dict[str, float], missed: list[str]
+) -> None:
     usual = {"allow_p50_ms": 2.0, "refuse_p50_ms": 2.0, "cold_ms": 60.0}
     peers = {name: figures(**{**usual, **peer}) for name in bench.PEERS}
     naive = figures(allow_p50_ms=3.0, refuse_p50_ms=3.0)
     least = figures(allow_p50_ms=0.1, refuse_p50_ms=0.1)  # no peer
     rows = bench.targets(
-        {bench.OWN: figures(**own), bench.FLOOR: figures(), bench.LEAST: least, bench.NAIVE: naive, **peers}
+        {
+            bench.OWN: figures(**own),
+            bench.FLOOR: figures(),
+            bench.LEAST: least,
+            bench.NAIVE: naive,
+            **peers,
+        }
     )
     assert len(rows) == 7
     assert [row["target"] for row in rows if row["met"] is False] == missed
@@ -123,9 +154,16 @@ def test_timing_leak_runs_beside_a_control_that_shares_all_but_the_last_characte
     [control] = [row for row in report["results"] if row["meaning"] == "control"]
     assert control["what"].startswith("control: ==")
     assert control["classes"] == ["no character right", "all but the last right"]
-    judged = [(row["what"], tuple(row["classes"])) for row in report["results"] if row["meaning"] == "leak"]
-    assert len(judged) == len(set(judged)) == 10  # for the comparison and for the refusal: three shares, two lengths
-    assert done.returncode == (2 if not report["control_caught"] else 1 if report["leak_seen"] else 0)
+    judged = [
+        (row["what"], tuple(row["classes"]))
+        for row in report["results"]
+        if row["meaning"] == "leak"
+    ]
+    # For the comparison and for the refusal: three shares, two lengths.
+    assert len(judged) == len(set(judged)) == 10
+    assert done.returncode == (
+        2 if not report["control_caught"] else 1 if report["leak_seen"] else 0
+    )
 
 
 def row(meaning: str, t: float) -> dict[str, Any]:
@@ -141,7 +179,9 @@ def row(meaning: str, t: float) -> dict[str, Any]:
         ([row("control", 9.0), row("the key's own length", 50.0)], (True, False)),
     ],
 )
-def test_the_verdict_goes_by_the_threshold_in_both_directions(results: list[Any], expected: tuple[bool, bool]) -> None:
+def test_the_verdict_goes_by_the_threshold_in_both_directions(
+    results: list[Any], expected: tuple[bool, bool]
+) -> None:
     assert timing_leak.verdict(results) == expected
 
 
@@ -163,4 +203,6 @@ def test_a_wrong_key_is_right_up_to_where_it_should_be(secret: str, data: st.Dat
     shared = data.draw(st.integers(0, len(secret) - 1))
     key = timing_leak.wrong_key(secret, shared)
     assert len(key) == len(secret)
-    assert [a == b for a, b in zip(key, secret)] == [True] * shared + [False] * (len(secret) - shared)
+    assert [a == b for a, b in zip(key, secret)] == [True] * shared + [False] * (
+        len(secret) - shared
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The comparison agrees with ``==``, looks at every accepted version, and a broken version opens to nothing."""
+"""The comparison agrees with ``==``, looks at every accepted version, and a broken version opens
+to nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import NEW, NEWER, OLD, World, load
+from conftest import NEW, NEWER, OLD, World
 from lib.standins import CURRENT, PENDING, PREVIOUS
 
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=40)
@@ -20,11 +22,21 @@ visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 
 @st.composite
 def near_misses(draw: st.DrawFn) -> tuple[str, str]:
-    """A key, and what is presented in its place: any other, the same, or one that differs in little."""
+    """A key, and what is presented in its place: any other, the same, or one that differs in
+    little.
+    """
     key = draw(visible)
     at = draw(st.integers(0, len(key) - 1))
     char = draw(st.sampled_from(["x", "X", " ", "\0", "\n", "é", "ſ", "\ud800", "\U0001f511", "‐"]))
-    misses = [key, draw(visible), key[:-1], key[1:], key + char, char + key, key[:at] + char + key[at + 1 :]]
+    misses = [
+        key,
+        draw(visible),
+        key[:-1],
+        key[1:],
+        key + char,
+        char + key,
+        key[:at] + char + key[at + 1 :],
+    ]
     misses += [
         key.swapcase(),
         key.upper(),
@@ -72,13 +84,23 @@ def test_every_accepted_version_is_compared_whichever_matches(world: World, pres
 
     world.module.hmac = types.SimpleNamespace(digest=hmac.digest, compare_digest=spy)
     world.ask(presented)
-    assert compared == [(32, 32)] * 3  # digests of equal length, so that no key's length shows either
+    # Digests of equal length, so that no key's length shows either.
+    assert compared == [(32, 32)] * 3
 
 
 BROKEN: list[tuple[str, str | None]] = [
-    *((json.dumps({"key": value}), None) for value in (None, True, False, 0, 7, 1.5, [], {}, "", ["a"], {"a": "b"})),
-    *((json.dumps({"key": value}), None) for value in ("with space", "tab\t", "nul\0", "é", "\ud800", "line\n")),
-    *((json.dumps(value), None) for value in (None, True, 7, "just-a-string-not-an-object", ["key"], {}, {"KEY": OLD})),
+    *(
+        (json.dumps({"key": value}), None)
+        for value in (None, True, False, 0, 7, 1.5, [], {}, "", ["a"], {"a": "b"})
+    ),
+    *(
+        (json.dumps({"key": value}), None)
+        for value in ("with space", "tab\t", "nul\0", "é", "\ud800", "line\n")
+    ),
+    *(
+        (json.dumps(value), None)
+        for value in (None, True, 7, "just-a-string-not-an-object", ["key"], {}, {"KEY": OLD})
+    ),
     ("not-json", None),
     ("", None),
     ('{"key": "unterminated', None),
@@ -91,7 +113,22 @@ BROKEN: list[tuple[str, str | None]] = [
 
 def spellings(string: str) -> set[Any]:
     """What a careless authorizer would take for the key in that SecretString."""
-    found: set[str] = {string, "None", "null", "True", "true", "False", "0", "7", "1.5", "[]", "{}", "key", "nan", OLD}
+    found: set[str] = {
+        string,
+        "None",
+        "null",
+        "True",
+        "true",
+        "False",
+        "0",
+        "7",
+        "1.5",
+        "[]",
+        "{}",
+        "key",
+        "nan",
+        OLD,
+    }
     try:
         value = json.loads(string)
         found |= {str(value), repr(value), json.dumps(value)}
@@ -104,7 +141,9 @@ def spellings(string: str) -> set[Any]:
 
 @pytest.mark.parametrize("stage", [PENDING, CURRENT, PREVIOUS])
 @pytest.mark.parametrize(("string", "binary"), BROKEN, ids=lambda value: str(value)[:25])
-def test_a_broken_version_opens_to_nothing(world: World, string: str, binary: str | None, stage: str) -> None:
+def test_a_broken_version_opens_to_nothing(
+    world: World, string: str, binary: str | None, stage: str
+) -> None:
     world.set(ACCEPT_PREVIOUS_SECONDS="900")
     for label in (PENDING, CURRENT, PREVIOUS):
         if label == stage:
@@ -131,10 +170,14 @@ def test_a_current_version_that_broke_does_not_leave_its_predecessor_in_force(wo
     assert world.ask(OLD) == "raise"
 
 
-def test_a_broken_version_is_warned_about_by_its_id(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_version_is_warned_about_by_its_id(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     version = world.secret.put(None)
     assert world.ask(OLD) == "raise"
-    assert f"version {version} of the secret has no usable key" in [record.getMessage() for record in caplog.records]
+    assert f"version {version} of the secret has no usable key" in [
+        record.getMessage() for record in caplog.records
+    ]
 
 
 @pytest.mark.parametrize("length", [1, 15, 16])

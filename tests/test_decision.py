@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""When a key is allowed or refused: labels, freshness, and what that costs in readings of the Extension."""
+"""When a key is allowed or refused: labels, freshness, and what that costs in readings of the
+Extension.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +162,16 @@ def unavailable(request: Request, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "created",
-    ["yesterday", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", None, 7, "", "1e9", "0000-01-01T00:00:00Z"],
+    [
+        "yesterday",
+        "2026-13-01T00:00:00Z",
+        "2026-01-01T00:00:00",
+        None,
+        7,
+        "",
+        "1e9",
+        "0000-01-01T00:00:00Z",
+    ],
 )
 def test_a_date_that_cannot_be_read_refuses_nobody(world: World, created: object) -> None:
     """Without it, nobody can know whether the previous key is still good."""
@@ -170,7 +181,9 @@ def test_a_date_that_cannot_be_read_refuses_nobody(world: World, created: object
 
     def undated(secret_id: str, stage: str) -> tuple[int, bytes]:
         status, body = answer(secret_id, stage)
-        return status, json.dumps(json.loads(body) | {"CreatedDate": created}).encode() if status == 200 else body
+        return status, json.dumps(
+            json.loads(body) | {"CreatedDate": created}
+        ).encode() if status == 200 else body
 
     world.secret.answer = undated  # type: ignore[method-assign]
     assert world.ask(NEW) == "allow"  # where the previous key is never accepted, no date is needed
@@ -179,9 +192,12 @@ def test_a_date_that_cannot_be_read_refuses_nobody(world: World, created: object
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("1970-01-02T00:00:00Z", 86_400.0), ("1970-01-01T00:00:01.5Z", 1.5), ("7", 7.0), ("1.5", 1.5)]
+    ("text", "seconds"),
+    [("1970-01-02T00:00:00Z", 86_400.0), ("1970-01-01T00:00:01.5Z", 1.5), ("7", 7.0), ("1.5", 1.5)],
 )
-def test_a_date_is_read_to_the_fraction_of_a_second(world: World, text: str, seconds: float) -> None:
+def test_a_date_is_read_to_the_fraction_of_a_second(
+    world: World, text: str, seconds: float
+) -> None:
     assert world.module.epoch_seconds(text) == seconds
 
 
@@ -274,7 +290,9 @@ def between(world: World, stage: str, action: Callable[[], None], times: int = 1
 
 @pytest.mark.parametrize("keep_pending", [True, False])
 @pytest.mark.parametrize("stage", [PENDING, CURRENT, PREVIOUS])
-def test_a_rotation_that_finishes_during_a_look_hides_neither_key(world: World, stage: str, keep_pending: bool) -> None:
+def test_a_rotation_that_finishes_during_a_look_hides_neither_key(
+    world: World, stage: str, keep_pending: bool
+) -> None:
     world.set(ACCEPT_PREVIOUS_SECONDS="900")
     world.secret.put(NEWER)
     world.secret.put(OLD)
@@ -306,8 +324,12 @@ def denied(world: World, when: Callable[[str], bool]) -> None:
 
 
 @pytest.mark.parametrize("failing", range(2))
-def test_a_label_that_fails_once_in_a_wrong_keys_scan_refuses_no_pending_key(world: World, failing: int) -> None:
-    """A refusal's readings serve for a second, for other keys as well: they must be those of two looks that agree."""
+def test_a_label_that_fails_once_in_a_wrong_keys_scan_refuses_no_pending_key(
+    world: World, failing: int
+) -> None:
+    """A refusal's readings serve for a second, for other keys as well: they must be those of two
+    looks that agree.
+    """
     world.secret.put(OLD)
     world.secret.put(NEW, PENDING)
     looks = itertools.count()
@@ -340,8 +362,12 @@ def test_a_reading_that_ends_refuses_no_key_that_has_become_current_again(world:
 
 
 @pytest.mark.parametrize("failing", range(1, 6))
-def test_an_outage_that_ends_during_a_scan_refuses_no_pending_key(world: World, failing: int) -> None:
-    """The Extension answers an outage as it answers a label that is absent: one look would take it for that."""
+def test_an_outage_that_ends_during_a_scan_refuses_no_pending_key(
+    world: World, failing: int
+) -> None:
+    """The Extension answers an outage as it answers a label that is absent: one look would take
+    it for that.
+    """
     world.secret.put(OLD)
     world.secret.put(NEW, PENDING)
     calls = itertools.count()
@@ -351,14 +377,18 @@ def test_an_outage_that_ends_during_a_scan_refuses_no_pending_key(world: World, 
     assert world.ask(NEW) != "refuse"
 
 
-def test_an_extension_that_caches_is_warned_about_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_extension_that_caches_is_warned_about_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.secret.put(OLD)
     world.set(SECRETS_MANAGER_TTL="300")
     for _ in range(3):
         assert world.ask(OLD) == "allow"
-    assert [record.levelname for record in caplog.records if "SECRETS_MANAGER_TTL is 300:" in record.getMessage()] == [
-        "WARNING"
-    ]
+    assert [
+        record.levelname
+        for record in caplog.records
+        if "SECRETS_MANAGER_TTL is 300:" in record.getMessage()
+    ] == ["WARNING"]
     caplog.clear()
     world.set(SECRETS_MANAGER_TTL="0")
     assert world.restart().ask(OLD) == "allow"

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The fault table: what a key gets while the Extension fails, by the fault and by what was known before.
+"""The fault table: what a key gets while the Extension fails, by the fault and by what was known
+before.
 
-Nearly every faulty answer carries a body that would let EVIL in, were the fault not noticed. Slow faults are
-given little time by way of the invocation's remaining time.
+Nearly every faulty answer carries a body that would let EVIL in, were the fault not noticed. Slow
+faults are given little time by way of the invocation's remaining time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ import time
 import pytest
 
 from conftest import NEW, OLD, World
-from lib.standins import BAD_TOKEN, CURRENT, GENERIC_ERROR, NOT_READY, PENDING, PREVIOUS, Fault, Request
+from lib.standins import (
+    BAD_TOKEN,
+    CURRENT,
+    GENERIC_ERROR,
+    NOT_READY,
+    PENDING,
+    PREVIOUS,
+    Fault,
+    Request,
+)
 
 EVIL = "evil-key-" + "e" * 23
 SHORT = 800  # ms of the invocation left: 300 ms for a scan
@@ -54,7 +64,9 @@ def hangs(request: Request, _: bytes) -> None:
 
 
 def drips(request: Request, _: bytes) -> None:
-    """Send a good answer so slowly that it takes seconds, and so steadily that no single read waits long."""
+    """Send a good answer so slowly that it takes seconds, and so steadily that no single read
+    waits long.
+    """
     request.close_connection = True
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD) + GOOD:
         request.wfile.write(bytes([byte]))
@@ -79,7 +91,9 @@ def changed(**members: object) -> bytes:
 
 def agent(kind: str, code: int = 400) -> Fault:
     """An error as the Secrets Manager Agent passes it on."""
-    body = json.dumps({"__type": kind, "message": "m", "SecretString": json.dumps({"key": EVIL})}).encode()
+    body = json.dumps(
+        {"__type": kind, "message": "m", "SecretString": json.dumps({"key": EVIL})}
+    ).encode()
     return lambda request, _: request.send(code, body)
 
 
@@ -97,7 +111,9 @@ FAULTS: dict[str, Fault] = {
     "closes within the body": ok(GOOD[:-9], b"Content-Length: %d" % len(GOOD)),
     "closes before the announced end": ok(GOOD, b"Content-Length: %d" % (len(GOOD) + 9)),
     "closes within a chunk": ok(b"%x\r\n%s" % (len(GOOD) + 9, GOOD), b"Transfer-Encoding: chunked"),
-    "never says the last chunk": ok(b"%x\r\n%s\r\n" % (len(GOOD), GOOD), b"Transfer-Encoding: chunked"),
+    "never says the last chunk": ok(
+        b"%x\r\n%s\r\n" % (len(GOOD), GOOD), b"Transfer-Encoding: chunked"
+    ),
     "negative chunk": ok(b"-9\r\n" + GOOD, b"Transfer-Encoding: chunked"),
     "endless chunk": ok(b"7fffffffffffffff\r\n" + GOOD, b"Transfer-Encoding: chunked"),
     "chunk of unknown length": ok(b"-1\r\n" + GOOD, b"Transfer-Encoding: chunked"),
@@ -130,7 +146,10 @@ FAULTS: dict[str, Fault] = {
     "Agent: not found, but by another status": agent("ResourceNotFoundException", 404),
     "Agent: kind is no string": agent(["ResourceNotFoundException"]),  # type: ignore[arg-type]
     "oversized": status(200, GOOD[:-1] + b" " * 600_000 + b"}"),
-    "oversized, chunked": ok(b"%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD) + 600_000, GOOD[:-1] + b" " * 600_000 + b"}"), b"Transfer-Encoding: chunked"),
+    "oversized, chunked": ok(
+        b"%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD) + 600_000, GOOD[:-1] + b" " * 600_000 + b"}"),
+        b"Transfer-Encoding: chunked",
+    ),
     "oversized, until it closes": ok(GOOD[:-1] + b" " * 600_000 + b"}"),
     "empty": status(200, b""),
     "not JSON": status(200, GOOD[:-1]),
@@ -149,7 +168,7 @@ FAULTS: dict[str, Fault] = {
     "SecretString an object": status(200, changed(SecretString={"key": EVIL})),
     "SecretString a list": status(200, changed(SecretString=[EVIL])),
     "SecretString a number": status(200, changed(SecretString=7)),
-}  # fmt: skip
+}
 
 
 def set_up(world: World, state: str) -> None:
@@ -163,10 +182,14 @@ def set_up(world: World, state: str) -> None:
 
 @pytest.mark.parametrize("fault", [*FAULTS, "refused", "generic 400"])
 @pytest.mark.parametrize(
-    ("state", "known"), [("absent", "raise"), ("fresh", "allow"), ("stale", "allow"), ("too old", "raise")]
+    ("state", "known"),
+    [("absent", "raise"), ("fresh", "allow"), ("stale", "allow"), ("too old", "raise")],
 )
 def test_when_no_label_can_be_read(world: World, fault: str, state: str, known: str) -> None:
-    """Known keys are served until the snapshot is too old; nobody is refused; nothing faulty is believed."""
+    """Known keys are served until the snapshot is too old.
+
+    Nobody is refused; nothing faulty is believed.
+    """
     set_up(world, state)
     if fault == "refused":
         world.extension.stop()
@@ -189,16 +212,25 @@ def test_when_one_label_cannot_be_read(world: World, fault: str, stage: str, sta
     world.extension.faults[stage] = FAULTS[fault]
     keys = {PENDING: NEW, CURRENT: OLD, PREVIOUS: "x" * 32}
     for label, key in keys.items():
-        dark = label == stage or (stage == CURRENT and label == PREVIOUS)  # without AWSCURRENT's date
+        # Without AWSCURRENT's date.
+        dark = label == stage or (stage == CURRENT and label == PREVIOUS)
         dark = dark and state == "absent"  # else its last reading serves
         assert world.ask(key, ENOUGH) == ("raise" if dark else "allow"), label
     assert world.ask(EVIL, SHORT) == "raise"
 
 
 @pytest.mark.parametrize(
-    "absent", [status(400, GENERIC_ERROR), agent("ResourceNotFoundException"), status(400, b""), status(400, b"{}")]
+    "absent",
+    [
+        status(400, GENERIC_ERROR),
+        agent("ResourceNotFoundException"),
+        status(400, b""),
+        status(400, b"{}"),
+    ],
 )
-def test_a_label_that_the_extension_denies_is_absent_if_the_current_one_is_not(world: World, absent: Fault) -> None:
+def test_a_label_that_the_extension_denies_is_absent_if_the_current_one_is_not(
+    world: World, absent: Fault
+) -> None:
     set_up(world, "absent")
     world.extension.faults[PENDING] = absent
     assert world.ask(OLD) == "allow"
@@ -228,7 +260,9 @@ def test_what_passes_is_tried_again(world: World, passing: Fault) -> None:
     assert world.ask(OLD) == "allow"
 
 
-@pytest.mark.parametrize("hopeless", [status(401), status(403), status(404), status(302), status(200, b"{}")])
+@pytest.mark.parametrize(
+    "hopeless", [status(401), status(403), status(404), status(302), status(200, b"{}")]
+)
 def test_what_does_not_pass_is_asked_once_for_each_label(world: World, hopeless: Fault) -> None:
     world.extension.faults["*"] = hopeless
     assert world.ask(OLD) == "raise"
@@ -244,7 +278,9 @@ def test_a_port_that_opens_late_is_waited_for(world: World) -> None:
 
 
 def test_a_port_that_takes_no_more_connections_is_given_up(world: World) -> None:
-    """Its queue is full: connecting to it takes until the operating system gives up, which is minutes."""
+    """Its queue is full: connecting to it takes until the operating system gives up, which is
+    minutes.
+    """
     world.extension.stop()
     with contextlib.ExitStack() as open_sockets:
         address = ("127.0.0.1", world.extension.port)
@@ -301,7 +337,9 @@ def test_without_time_nothing_is_asked_and_nobody_refused(world: World, millisec
 def test_a_context_that_tells_no_time_is_no_obstacle(world: World, context: object) -> None:
     """As when the function is tried by hand."""
     world.secret.put(OLD)
-    assert world.module.handler({"headers": {"x-origin-verify": OLD}}, context)["isAuthorized"] is True
+    assert (
+        world.module.handler({"headers": {"x-origin-verify": OLD}}, context)["isAuthorized"] is True
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,11 +349,15 @@ def test_a_context_that_tells_no_time_is_no_obstacle(world: World, context: obje
 def test_a_scan_ends_within_its_budget(
     world: World, monkeypatch: pytest.MonkeyPatch, state: str, milliseconds: int, budget: float
 ) -> None:
-    """3 s while nothing serves, else 1 s, and never more than is left less 0.5 s; by the authorizer's own clock."""
+    """3 s while nothing serves, else 1 s, and never more than is left less 0.5 s.
+
+    By the authorizer's own clock.
+    """
     set_up(world, state)
     world.extension.faults["*"] = status(503)
     standing = world.clock.monotonic() - world.clock.moved
-    monkeypatch.setattr(world.clock, "monotonic", lambda: standing + world.clock.moved)  # but for the sleeps
+    # But for the sleeps.
+    monkeypatch.setattr(world.clock, "monotonic", lambda: standing + world.clock.moved)
     started = world.clock.moved
     assert world.ask(EVIL, milliseconds) == "raise"
     assert budget - 0.2 < world.clock.moved - started <= budget
@@ -323,12 +365,19 @@ def test_a_scan_ends_within_its_budget(
 
 @pytest.mark.parametrize(
     ("accept_previous", "shares"),
-    [("0", {PENDING: 1.5, CURRENT: 1.5}), ("900", {PENDING: 1.5, CURRENT: 1.5}), ("900", {PREVIOUS: 3.0})],
+    [
+        ("0", {PENDING: 1.5, CURRENT: 1.5}),
+        ("900", {PENDING: 1.5, CURRENT: 1.5}),
+        ("900", {PREVIOUS: 3.0}),
+    ],
 )
 def test_a_pending_label_that_fails_takes_half_of_the_time(
     world: World, monkeypatch: pytest.MonkeyPatch, accept_previous: str, shares: dict[str, float]
 ) -> None:
-    """Of the 3 s that are left. AWSCURRENT may take the rest: without it AWSPREVIOUS is not read."""
+    """Of the 3 s that are left.
+
+    AWSCURRENT may take the rest: without it AWSPREVIOUS is not read.
+    """
     world.set(ACCEPT_PREVIOUS_SECONDS=accept_previous)
     world.secret.put(OLD)
     spent = dict.fromkeys(shares, 0.0)
@@ -343,7 +392,8 @@ def test_a_pending_label_that_fails_takes_half_of_the_time(
         return fault
 
     world.extension.faults = {stage: unavailable(stage) for stage in shares}
-    monkeypatch.setattr(world.clock, "monotonic", lambda: world.clock.moved)  # stands still but for the sleeps
+    # Stands still but for the sleeps.
+    monkeypatch.setattr(world.clock, "monotonic", lambda: world.clock.moved)
     assert world.ask(EVIL, 9000) == "raise"
     assert spent == pytest.approx(shares, abs=0.1)
 
@@ -359,16 +409,22 @@ def test_a_pending_label_that_fails_takes_half_of_the_time(
         (status(200, changed(SecretString="{}")), "current_unusable"),
     ],
 )
-def test_the_error_names_the_cause_and_what_to_check(world: World, fault: Fault, reason: str) -> None:
+def test_the_error_names_the_cause_and_what_to_check(
+    world: World, fault: Fault, reason: str
+) -> None:
     world.extension.faults["*"] = fault
-    with pytest.raises(world.module.SecretUnavailableError, match=f"^{reason}: .*(Check|must) ") as caught:
+    with pytest.raises(
+        world.module.SecretUnavailableError, match=f"^{reason}: .*(Check|must) "
+    ) as caught:
         world.handle({"headers": {"x-origin-verify": OLD}}, SHORT)
     assert caught.value.reason == reason
     assert caught.value.__cause__ is None and caught.value.__context__ is None
 
 
 def test_the_agent_is_served_as_well(world: World) -> None:
-    """It leaves null members out, dates in seconds, sends no Content-Type, and gives AWS's own errors."""
+    """It leaves null members out, dates in seconds, sends no Content-Type, and gives AWS's own
+    errors.
+    """
     world.set(ACCEPT_PREVIOUS_SECONDS="900")
     world.secret.put(OLD)
     world.secret.put(NEW)
@@ -380,7 +436,10 @@ def test_the_agent_is_served_as_well(world: World) -> None:
         members = ("ARN", "Name", "VersionId", "SecretString", "VersionStages")
         created = world.secret.versions[answer["VersionId"]].created
         return request.send(
-            200, json.dumps({**{name: answer[name] for name in members}, "CreatedDate": f"{created:.3f}"}).encode()
+            200,
+            json.dumps(
+                {**{name: answer[name] for name in members}, "CreatedDate": f"{created:.3f}"}
+            ).encode(),
         )
 
     world.extension.faults["*"] = as_agent

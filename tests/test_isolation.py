@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The file stands alone: standard library only, and nothing touched but the Extension's port on 127.0.0.1."""
+"""The file stands alone: standard library only, and nothing touched but the Extension's port on
+127.0.0.1.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ ALLOWED = {
     "collections.abc": {"Mapping"},
     "datetime": {"datetime"},
     "urllib.parse": {"urlencode"},
-    **dict.fromkeys(("hmac", "http.client", "json", "logging", "os", "re", "socket", "time"), set[str]()),
+    **dict.fromkeys(
+        ("hmac", "http.client", "json", "logging", "os", "re", "socket", "time"), frozenset[str]()
+    ),
 }
 
 
@@ -40,11 +44,17 @@ def test_it_imports_these_modules_of_the_standard_library_and_no_others() -> Non
 
 def test_it_neither_runs_text_nor_imports_by_name() -> None:
     names = {node.id for node in ast.walk(tree()) if isinstance(node, ast.Name)}
-    assert names & {"eval", "exec", "compile", "open", "__import__", "globals", "setattr", "print", "input"} == set()
+    assert (
+        names
+        & {"eval", "exec", "compile", "open", "__import__", "globals", "setattr", "print", "input"}
+        == set()
+    )
 
 
 def test_it_depends_on_no_name_of_its_own() -> None:
-    """It is ``index`` when inlined, where ``Fn::Sub`` would also take dollar-brace for a variable."""
+    """It is ``index`` when inlined, where ``Fn::Sub`` would also take dollar-brace for a
+    variable.
+    """
     assert "${" not in SUBJECT.read_text()
     assert "__name__" not in SUBJECT.read_text() and "__file__" not in SUBJECT.read_text()
 
@@ -53,20 +63,24 @@ def test_it_needs_no_module_that_a_first_event_would_have_to_wait_for(world: Wor
     """No import within functions: what it needs is loaded during INIT."""
     for node in ast.walk(tree()):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            assert not [inner for inner in ast.walk(node) if isinstance(inner, (ast.Import, ast.ImportFrom))], node.name
+            assert not [
+                inner for inner in ast.walk(node) if isinstance(inner, (ast.Import, ast.ImportFrom))
+            ], node.name
 
 
-# What Python audits is collected from before the file's first line on. The modules that it imports are there already.
+# What Python audits is collected from before the file's first line on. The modules that it imports
+# are there already.
 AUDITED = """
 import json, logging, sys, types
-import __future__, collections.abc, datetime, hmac, http.client, urllib.parse, encodings.idna, encodings.unicode_escape
+import __future__, collections.abc, datetime, hmac, http.client, urllib.parse
+import encodings.idna, encodings.unicode_escape
 text, index = open(sys.argv[1]).read(), types.ModuleType("index")
 logging.basicConfig(stream=sys.stderr, level="DEBUG")
 seen = []
 def hook(event, arguments):
     if event == "open" or event.split(".")[0] in (
-        "os", "socket", "subprocess", "shutil", "ctypes", "urllib", "http", "ftplib", "smtplib", "tempfile",
-        "webbrowser", "pty", "signal", "mmap", "sqlite3", "pickle"
+        "os", "socket", "subprocess", "shutil", "ctypes", "urllib", "http", "ftplib", "smtplib",
+        "tempfile", "webbrowser", "pty", "signal", "mmap", "sqlite3", "pickle"
     ):
         seen.append([event, repr(arguments)])
 sys.addaudithook(hook)
@@ -82,7 +96,9 @@ print(json.dumps([results, seen]))
 
 
 def audited(port: int, events: list[object], **env: str) -> tuple[list[Any], list[tuple[str, str]]]:
-    """The handler's answers in a process of its own, and all that it did there that Python audits."""
+    """The handler's answers in a process of its own, and all that it did there that Python
+    audits.
+    """
     settings = {
         "SECRET_NAME": "prod/origin-key",
         "SECRET_KEY_NAME": "key",
@@ -92,7 +108,12 @@ def audited(port: int, events: list[object], **env: str) -> tuple[list[Any], lis
     }
     run = subprocess.run(
         [sys.executable, "-I", "-c", AUDITED, str(SUBJECT), json.dumps(events)],
-        env={"PATH": os.environ["PATH"], "SYSTEMROOT": os.environ.get("SYSTEMROOT", ""), **settings, **env},
+        env={
+            "PATH": os.environ["PATH"],
+            "SYSTEMROOT": os.environ.get("SYSTEMROOT", ""),
+            **settings,
+            **env,
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -115,10 +136,15 @@ def event(key: str) -> object:
 
 
 def test_it_touches_nothing_but_the_extensions_port(extension: Extension) -> None:
-    with Extension(Secret(), TOKEN) as proxy:  # would see the token if the proxy settings were obeyed
+    # Would see the token if the proxy settings were obeyed.
+    with Extension(Secret(), TOKEN) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
-        proxies = {name: url for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY")}
-        results, seen = audited(extension.port, [event(OLD), event(NEW), event("é")], **proxies, no_proxy="")
+        proxies = dict.fromkeys(
+            ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"), url
+        )
+        results, seen = audited(
+            extension.port, [event(OLD), event(NEW), event("é")], **proxies, no_proxy=""
+        )
         assert results == [True, False, False]
         assert proxy.seen == []
     connections = [arguments for name, arguments in seen if name == "socket.connect"]
@@ -154,10 +180,17 @@ def test_it_touches_nothing_when_a_setting_is_wrong(extension: Extension) -> Non
 
 
 def test_the_hook_would_see_what_is_forbidden(extension: Extension) -> None:
-    """A fault that made the handler open a file or another connection would show: here the hook is tried itself."""
-    code = AUDITED.replace("results = []", "results = []; open(sys.argv[1]).close(); __import__('os').system('true')")
+    """A fault that made the handler open a file or another connection would show: here the hook
+    is tried itself.
+    """
+    code = AUDITED.replace(
+        "results = []", "results = []; open(sys.argv[1]).close(); __import__('os').system('true')"
+    )
     run = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(SUBJECT), "[]"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-I", "-c", code, str(SUBJECT), "[]"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     _, seen = json.loads(run.stdout)
     assert {"open", "os.system"} <= {name for name, _ in seen}
@@ -168,10 +201,16 @@ def test_it_follows_no_redirect(extension: Extension, status: int) -> None:
     with Extension(extension.secret, TOKEN) as stranger:
 
         def redirect(request: Request, _: bytes) -> None:
-            request.send(status, b"", {"Location": f"http://127.0.0.1:{stranger.port}{request.path}"})
+            request.send(
+                status, b"", {"Location": f"http://127.0.0.1:{stranger.port}{request.path}"}
+            )
 
         extension.faults["*"] = redirect
         results, seen = audited(extension.port, [event(OLD)])
         assert results == ["answer_unexpected"]
         assert stranger.seen == []
-        assert not [arguments for name, arguments in seen if str(stranger.port) in arguments and "connect" in name]
+        assert not [
+            arguments
+            for name, arguments in seen
+            if str(stranger.port) in arguments and "connect" in name
+        ]

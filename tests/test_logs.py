@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from typing import Any
@@ -27,13 +28,13 @@ def fields(line: str) -> dict[str, str]:
     return match.groupdict()
 
 
-def decision(world: World, event: object, caplog: pytest.LogCaptureFixture) -> tuple[logging.LogRecord, dict[str, str]]:
+def decision(
+    world: World, event: object, caplog: pytest.LogCaptureFixture
+) -> tuple[logging.LogRecord, dict[str, str]]:
     """The one record of the decision on an event, and its fields as text."""
     caplog.clear()
-    try:
+    with contextlib.suppress(world.module.SecretUnavailableError):
         world.handle(event, 1500)
-    except world.module.SecretUnavailableError:
-        pass
     (record,) = [record for record in caplog.records if record.getMessage().startswith("outcome=")]
     return record, fields(record.getMessage())
 
@@ -64,13 +65,19 @@ def test_a_decision_without_a_reading_is_logged_like_one_with(
     assert second == first and world.extension.seen == []
 
 
-def test_an_allow_from_an_old_snapshot_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_allow_from_an_old_snapshot_says_so(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.secret.put(OLD)
     world.ask(OLD)
     world.clock.move(61)
     world.extension.stop()
     record, line = decision(world, http_api_2({HEADER: OLD}), caplog)
-    assert (record.levelno, line["outcome"], line["reason"]) == (logging.INFO, "allow", "key_matched_stale")
+    assert (record.levelno, line["outcome"], line["reason"]) == (
+        logging.INFO,
+        "allow",
+        "key_matched_stale",
+    )
     assert [(r.levelno, r.getMessage(), vars(r)["reason"]) for r in caplog.records[:-1]] == [
         (logging.WARNING, "scan failed: extension_unavailable", "extension_unavailable")
     ]
@@ -98,16 +105,27 @@ def test_a_refusal_is_logged_at_warning(
     world.secret.put(OLD)
     record, line = decision(world, event, caplog)
     assert record.levelno == logging.WARNING
-    assert (line["outcome"], line["reason"], line["stage"], line["version_id"]) == ("refuse", reason, "-", "-")
+    assert (line["outcome"], line["reason"], line["stage"], line["version_id"]) == (
+        "refuse",
+        reason,
+        "-",
+        "-",
+    )
 
 
 def test_could_not_know_is_logged_at_error(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.extension.faults["*"] = lambda request, _: request.send(400, NOT_READY)
     record, line = decision(world, http_api_2({HEADER: OLD}), caplog)
-    assert (record.levelno, line["outcome"], line["reason"]) == (logging.ERROR, "error", "extension_unavailable")
+    assert (record.levelno, line["outcome"], line["reason"]) == (
+        logging.ERROR,
+        "error",
+        "extension_unavailable",
+    )
 
 
-def test_debug_tells_what_a_scan_found_and_info_does_not(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_tells_what_a_scan_found_and_info_does_not(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     version = world.secret.put(OLD)
     world.ask(OLD)
     assert "scan found" not in caplog.text
@@ -118,7 +136,9 @@ def test_debug_tells_what_a_scan_found_and_info_does_not(world: World, caplog: p
     assert version in record.getMessage() and "'AWSPENDING': 'absent'" in record.getMessage()
 
 
-@pytest.mark.parametrize(("level", "lines"), [("INFO", 2), ("WARNING", 1), ("ERROR", 0), ("CRITICAL", 0)])
+@pytest.mark.parametrize(
+    ("level", "lines"), [("INFO", 2), ("WARNING", 1), ("ERROR", 0), ("CRITICAL", 0)]
+)
 def test_the_level_is_the_authorizers_own(
     world: World, level: str, lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,7 +162,11 @@ def test_every_kind_of_event_gives_its_origin(
     world: World, event: dict[str, Any], route: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, line = decision(world, event, caplog)
-    assert (line["request_id"], line["source_ip"], line["route"]) == ("JKJaXmPLvHcESHA=", "192.0.2.7", route)
+    assert (line["request_id"], line["source_ip"], line["route"]) == (
+        "JKJaXmPLvHcESHA=",
+        "192.0.2.7",
+        route,
+    )
 
 
 def test_what_an_event_lacks_is_a_dash(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -151,7 +175,9 @@ def test_what_an_event_lacks_is_a_dash(world: World, caplog: pytest.LogCaptureFi
     assert (line["request_id"], line["source_ip"], line["route"]) == ("-", "-", "-")
 
 
-def test_a_field_is_cut_after_200_characters(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_field_is_cut_after_200_characters(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     _, line = decision(world, http_api_2({}) | {"routeKey": "x" * 200 + "y"}, caplog)
     assert line["route"] == "x" * 200
 
@@ -170,16 +196,24 @@ def test_a_field_that_would_show_16_characters_of_the_key_is_hidden(
     world: World, route: str, shown: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.secret.put(OLD)
-    _, line = decision(world, http_api_2({HEADER: "0123456789abcdef-and-more"}) | {"routeKey": route}, caplog)
+    _, line = decision(
+        world, http_api_2({HEADER: "0123456789abcdef-and-more"}) | {"routeKey": route}, caplog
+    )
     assert (line["route"], line["source_ip"]) == (shown, "192.0.2.7")
 
 
-def test_a_key_of_less_than_16_characters_hides_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_of_less_than_16_characters_hides_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """It may be a word of the route; such a key has its own warning."""
     world.secret.put(OLD)
-    _, line = decision(world, http_api_2({HEADER: "0123456789abcde"}) | {"routeKey": "0123456789abcde"}, caplog)
+    _, line = decision(
+        world, http_api_2({HEADER: "0123456789abcde"}) | {"routeKey": "0123456789abcde"}, caplog
+    )
     assert line["route"] == "0123456789abcde"
-    _, line = decision(world, http_api_2({HEADER: "0123456789abcdef"}) | {"routeKey": "0123456789abcdef"}, caplog)
+    _, line = decision(
+        world, http_api_2({HEADER: "0123456789abcdef"}) | {"routeKey": "0123456789abcdef"}, caplog
+    )
     assert line["route"] == "[hidden]"
 
 
@@ -226,7 +260,8 @@ def test_in_json_the_fields_are_top_level(world: World, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [('a"b', "a'b"), ("a\nb", "a\\nb"), ("é", "\\xe9"), ("a\\b", "a\\\\b"), ("a ='", "a ='")]
+    ("value", "shown"),
+    [('a"b', "a'b"), ("a\nb", "a\\nb"), ("é", "\\xe9"), ("a\\b", "a\\\\b"), ("a ='", "a ='")],
 )
 def test_only_what_could_forge_or_break_a_line_is_changed(
     world: World, value: str, shown: str, caplog: pytest.LogCaptureFixture
@@ -236,7 +271,9 @@ def test_only_what_could_forge_or_break_a_line_is_changed(
 
 
 @given(
-    value=st.text(st.characters() | st.sampled_from('\n\r\u2028\u0085\x1b"\\\0\ud800 ='), max_size=300),
+    value=st.text(
+        st.characters() | st.sampled_from('\n\r\u2028\u0085\x1b"\\\0\ud800 ='), max_size=300
+    ),
     place=st.sampled_from(["request_id", "source_ip", "route"]),
     json_logs=st.booleans(),
 )
@@ -251,15 +288,24 @@ def test_no_event_can_forge_or_break_a_line(
     caplog.clear()
     world.restart().handle(event)
     (record,) = caplog.records
-    shown = {name: vars(record)[name] for name in FIELDS} if json_logs else fields(record.getMessage())
+    shown = (
+        {name: vars(record)[name] for name in FIELDS} if json_logs else fields(record.getMessage())
+    )
     assert (shown["outcome"], shown["reason"]) == ("refuse", "header_missing")
-    assert re.fullmatch("[ -~]*", record.getMessage() + "".join(shown.values()))  # one line of printable ASCII
+    # One line of printable ASCII.
+    assert re.fullmatch("[ -~]*", record.getMessage() + "".join(shown.values()))
     assert len(shown[place]) <= 200 * len("\\U0001f511")
 
 
 def test_the_readme_lists_every_reason_code() -> None:
     source = (ROOT / "authorizer.py").read_text()
-    codes = set(re.findall(r'"((?:key|header|event|settings|current|session|extension|answer)_[a-z_]+)"', source))
+    codes = set(
+        re.findall(
+            r'"((?:key|header|event|settings|current|session|extension|answer)_[a-z_]+)"', source
+        )
+    )
     assert len(codes) == 13
     readme = (ROOT / "README.md").read_text()
-    assert codes == set(re.findall(r"^\| `([a-z_]+)` \| (?:allow|refuse|error) \|", readme, re.MULTILINE))
+    assert codes == set(
+        re.findall(r"^\| `([a-z_]+)` \| (?:allow|refuse|error) \|", readme, re.MULTILINE)
+    )

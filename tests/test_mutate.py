@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""mutate.py: that it tells a killed mutant from a survivor, and fails for a survivor or an entry that should not be."""
+"""mutate.py: that it tells a killed mutant from a survivor, and fails for a survivor or an entry
+that should not be.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,20 @@ def test_a_mutant_is_killed_survives_or_hangs(
     monkeypatch.setattr(mutate, "mutants", lambda original: iter([UNCHANGED, OPEN, ENDLESS]))
     assert mutate.test(2, "") == 1
     printed = capfd.readouterr().out
-    assert f"survived {UNCHANGED.name}\n" in printed and OPEN.name not in printed and ENDLESS.name not in printed
+    assert (
+        f"survived {UNCHANGED.name}\n" in printed
+        and OPEN.name not in printed
+        and ENDLESS.name not in printed
+    )
     counts = [line.split()[:2] for line in printed.splitlines()[-6:]]
-    assert counts == [["1", "killed"], ["1", "timed"], ["1", "survived,"], ["0", "are"], ["1", "are"], ["0", "entries"]]
+    assert counts == [
+        ["1", "killed"],
+        ["1", "timed"],
+        ["1", "survived,"],
+        ["0", "are"],
+        ["1", "are"],
+        ["0", "entries"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +122,8 @@ def test_an_interrupt_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(mutate, "TEST_SECONDS", 600)
-    monkeypatch.setattr(mutate, "STAGE_SECONDS", 20)  # which ends it as "timed out" if the interrupt does not
+    # Which ends it as "timed out" if the interrupt does not.
+    monkeypatch.setattr(mutate, "STAGE_SECONDS", 20)
     monkeypatch.setattr(mutate, "judge", noted)
     monkeypatch.setattr(mutate, "mutants", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -118,7 +132,9 @@ def test_an_interrupt_ends_what_was_started(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_list_gives_each_mutant_the_reason_above_it(aimed: Path) -> None:
-    aimed.write_text("# It is the\n# same.\n\n@ a\n- x\n+ y\n\n@ b\n+ z\n\n# Another.\n\n@ c\n- x\n")
+    aimed.write_text(
+        "# It is the\n# same.\n\n@ a\n- x\n+ y\n\n@ b\n+ z\n\n# Another.\n\n@ c\n- x\n"
+    )
     assert mutate.listed() == {
         "@ a\n- x\n+ y": "It is the same.",
         "@ b\n+ z": "It is the same.",
@@ -140,7 +156,9 @@ def test_a_list_that_is_wrong_is_a_clear_error(text: str, problem: str, aimed: P
         mutate.listed()
 
 
-def test_every_entry_of_the_list_is_of_lines_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_entry_of_the_list_is_of_lines_that_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The cheap half of what a whole run finds."""
     monkeypatch.setattr(mutate, "LISTED", ROOT / "scripts" / "lab" / "mutants.txt")
     lines = {line.strip() for line in ORIGINAL.splitlines()}

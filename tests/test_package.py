@@ -33,7 +33,9 @@ def built() -> dict[str, bytes]:
 
 def checkout(folder: Path) -> Path:
     """A second checkout with what packaging needs; the tools are the first one's."""
-    shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in package.WHEEL_SOURCES:
         shutil.copy(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(ROOT / ".venv")
@@ -42,7 +44,9 @@ def checkout(folder: Path) -> Path:
 
 def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(folder / "scripts" / "package.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, cwd="/", timeout=120)
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **env}, cwd="/", timeout=120
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -53,7 +57,8 @@ def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[st
     one, other = checkout(tmp_path / "one"), checkout(tmp_path / "the other one")
     for name in (*package.WHEEL_SOURCES, "scripts/deploy/template.yaml"):
         path = other / name
-        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as git may check out on Windows
+        # As git may check out on Windows.
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
         path.chmod(0o600)
         os.utime(path, (1, 1_000_000_000))
     (other / "README.txt").write_text("no part of the commit\n")
@@ -66,46 +71,92 @@ def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[st
     assert contents(one / "dist") == contents(other / "dist") == built
 
 
-def test_without_the_wheel_it_needs_nothing_but_python(built: dict[str, bytes], tmp_path: Path) -> None:
-    command = [sys.executable, "-S", str(ROOT / "scripts" / "package.py"), "--no-wheel", "--output", str(tmp_path)]
+def test_without_the_wheel_it_needs_nothing_but_python(
+    built: dict[str, bytes], tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-S",
+        str(ROOT / "scripts" / "package.py"),
+        "--no-wheel",
+        "--output",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"authorizer.zip", "template.yaml", "SHA256SUMS"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "authorizer.zip",
+        "template.yaml",
+        "SHA256SUMS",
+    }
     for name in ("authorizer.zip", "template.yaml"):
         assert (tmp_path / name).read_bytes() == built[name]
 
 
 @pytest.mark.parametrize("minor", range(11, 15))
-def test_every_python_makes_the_same_zip(minor: int, built: dict[str, bytes], tmp_path: Path) -> None:
+def test_every_python_makes_the_same_zip(
+    minor: int, built: dict[str, bytes], tmp_path: Path
+) -> None:
     python = shutil.which(f"python3.{minor}")
     if not python or subprocess.run([python, "--version"], capture_output=True).returncode:
         pytest.skip(f"this machine has no python3.{minor}")
-    code = "import package as p, sys; sys.stdout.buffer.write(p.stored_zip({'authorizer.py': sys.stdin.buffer.read()}))"
-    done = subprocess.run([python, "-c", code], input=CODE, stdout=subprocess.PIPE, cwd=ROOT / "scripts", check=True)
+    code = (
+        "import package as p, sys; "
+        "sys.stdout.buffer.write(p.stored_zip({'authorizer.py': sys.stdin.buffer.read()}))"
+    )
+    done = subprocess.run(
+        [python, "-c", code], input=CODE, stdout=subprocess.PIPE, cwd=ROOT / "scripts", check=True
+    )
     assert done.stdout == built["authorizer.zip"]
 
 
-def test_the_zip_holds_one_readable_file_that_lambda_can_import(built: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_zip_holds_one_readable_file_that_lambda_can_import(
+    built: dict[str, bytes], tmp_path: Path
+) -> None:
     with zipfile.ZipFile(io.BytesIO(built["authorizer.zip"])) as archive:
         (info,) = archive.infolist()
-        assert (info.filename, info.external_attr >> 16, info.compress_type) == ("authorizer.py", 0o100644, 0)
+        assert (info.filename, info.external_attr >> 16, info.compress_type) == (
+            "authorizer.py",
+            0o100644,
+            0,
+        )
         assert archive.read(info) == CODE
     path = tmp_path / "authorizer.zip"
     path.write_bytes(built["authorizer.zip"])
-    code = "import sys; sys.path[:0] = sys.argv[1:]; import authorizer; print(authorizer.__file__, authorizer.handler)"
-    done = subprocess.run([sys.executable, "-I", "-c", code, str(path)], capture_output=True, text=True, check=True)
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]; "
+        "import authorizer; print(authorizer.__file__, authorizer.handler)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
     assert str(path) in done.stdout
 
 
-def test_the_wheel_installs_where_the_predecessors_users_have_it(built: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_wheel_installs_where_the_predecessors_users_have_it(
+    built: dict[str, bytes], tmp_path: Path
+) -> None:
     (name,) = [name for name in built if name.endswith(".whl")]
     assert name == f"secure_authorizer-{VERSION}-py3-none-any.whl"
     (tmp_path / name).write_bytes(built[name])
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--target", str(tmp_path / "site"), str(tmp_path / name)], check=True, timeout=120)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+    ]
+    subprocess.run(
+        [*pip, "--target", str(tmp_path / "site"), str(tmp_path / name)], check=True, timeout=120
+    )
     assert (tmp_path / "site" / "secure_authorizer" / "authorizer.py").read_bytes() == CODE
     code = "from secure_authorizer.authorizer import handler; print(handler.__name__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "site", stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "site", stdout=subprocess.PIPE, check=True
+    )
     assert done.stdout.split() == [b"handler"]
 
 
@@ -114,7 +165,10 @@ def test_the_wheels_record_is_right(built: dict[str, bytes]) -> None:
     with zipfile.ZipFile(io.BytesIO(built[name])) as archive:
         assert archive.testzip() is None
         record = f"secure_authorizer-{VERSION}.dist-info/RECORD"
-        rows = {path: (digest, size) for path, digest, size in csv.reader(io.StringIO(archive.read(record).decode()))}
+        rows = {
+            path: (digest, size)
+            for path, digest, size in csv.reader(io.StringIO(archive.read(record).decode()))
+        }
         assert set(rows) == set(archive.namelist())
         for path, (digest, size) in rows.items():
             data = archive.read(path)
@@ -122,7 +176,9 @@ def test_the_wheels_record_is_right(built: dict[str, bytes]) -> None:
             assert path == record or (digest, size) == (f"sha256={encoded}", str(len(data)))
 
 
-def test_the_sums_are_of_all_files_and_are_printed_in_both_forms(tmp_path: Path, built: dict[str, bytes]) -> None:
+def test_the_sums_are_of_all_files_and_are_printed_in_both_forms(
+    tmp_path: Path, built: dict[str, bytes]
+) -> None:
     done = run(ROOT, "--output", str(tmp_path / "new" / "folder"))
     assert done.returncode == 0, done.stderr
     files = contents(tmp_path / "new" / "folder")
@@ -137,7 +193,9 @@ def test_the_sums_are_of_all_files_and_are_printed_in_both_forms(tmp_path: Path,
         assert base64.b64encode(hashed.digest()).decode() in done.stdout
 
 
-def test_the_template_deploys_without_a_bucket(built: dict[str, bytes], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_template_deploys_without_a_bucket(
+    built: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
     left = 51_200 - len(built["template.yaml"])
     with capsys.disabled():
         print(f" [the template has {left} bytes left] ", end="")
@@ -145,14 +203,26 @@ def test_the_template_deploys_without_a_bucket(built: dict[str, bytes], capsys: 
 
 
 def skeleton(place: str = package.PLACE) -> str:
-    return f"Resources:\n  F:\n    Type: X\n    Properties:\n      Code:\n        ZipFile: |\n{place}\nOutputs: {{}}\n"
+    head = "Resources:\n  F:\n    Type: X\n    Properties:\n      Code:\n        ZipFile: |\n"
+    return f"{head}{place}\nOutputs: {{}}\n"
 
 
 @pytest.mark.parametrize(
     "code",
-    ["a\tb\n", "caf\u00e9\n", "no newline", "two newlines\n\n", " indented\n", "\nempty line\n", "", "\n", "a\rb\n",
-     "a = '{{resolve:ssm:x}}'\n", "x" * MAX_DIRECT_BYTES + "\n"],
-)  # fmt: skip
+    [
+        "a\tb\n",
+        "caf\u00e9\n",
+        "no newline",
+        "two newlines\n\n",
+        " indented\n",
+        "\nempty line\n",
+        "",
+        "\n",
+        "a\rb\n",
+        "a = '{{resolve:ssm:x}}'\n",
+        "x" * MAX_DIRECT_BYTES + "\n",
+    ],
+)
 def test_code_that_would_not_survive_is_not_inlined(code: str) -> None:
     with pytest.raises(CopyError):
         package.inlined(skeleton(), code)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The papers keep to what is there: every promise names a test that exists, every link and name leads somewhere."""
+"""The papers keep to what is there: every promise names a test that exists, every link and name
+leads somewhere.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ README = (ROOT / "README.md").read_text()
 def promises() -> dict[str, list[str]]:
     """The rows of the table of promises: promise, tests."""
     table = SECURITY.split("## Promises")[1].split("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][
+        1:
+    ]
     return {row[0]: re.findall(r"`([^`]+)`", row[1]) for row in rows}
 
 
@@ -27,7 +31,9 @@ def test_every_promise_names_a_test_that_exists() -> None:
         for test in tests:
             path, _, name = test.partition("::")
             functions = {
-                node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)
+                node.name
+                for node in ast.parse((ROOT / path).read_text()).body
+                if isinstance(node, ast.FunctionDef)
             }
             assert name in functions, test
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The repository keeps its own rules: layout, pinned workflow, a wheel with the same file, one name for the version."""
+"""The repository keeps its own rules: layout, pinned workflow, a wheel with the same file, one
+name for the version.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,21 @@ from conftest import load
 from lib.console import ROOT
 from lib.environments import ToolsError, environment
 
-TOP_LEVEL = {"authorizer.py", "tests", "scripts", "SECURITY.md", "README.md", "pyproject.toml", "LICENSE"}
+TOP_LEVEL = {
+    "authorizer.py",
+    "tests",
+    "scripts",
+    "SECURITY.md",
+    "README.md",
+    "pyproject.toml",
+    "LICENSE",
+}
 
 
 def test_nothing_else_lies_at_the_top() -> None:
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    names = {line.split("/")[0] for line in done.stdout.splitlines()} or TOP_LEVEL  # an unpacked sdist has no git
+    # An unpacked sdist has no git.
+    names = {line.split("/")[0] for line in done.stdout.splitlines()} or TOP_LEVEL
     assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
 
 
@@ -40,11 +51,17 @@ def test_the_wheel_puts_the_same_file_where_the_predecessors_users_have_it(tmp_p
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name == f"secure_authorizer-{load().__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
-        assert archive.read("secure_authorizer/authorizer.py") == (ROOT / "authorizer.py").read_bytes()
-        assert {name.split("/")[0] for name in archive.namelist() if ".dist-info/" not in name} == {"secure_authorizer"}
+        assert (
+            archive.read("secure_authorizer/authorizer.py") == (ROOT / "authorizer.py").read_bytes()
+        )
+        assert {name.split("/")[0] for name in archive.namelist() if ".dist-info/" not in name} == {
+            "secure_authorizer"
+        }
         archive.extractall(tmp_path)
     code = "import secure_authorizer.authorizer as it; print(it.handler.__module__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.stdout == "secure_authorizer.authorizer\n", done.stderr
 
 
@@ -65,14 +82,18 @@ def test_a_python_that_cannot_make_environments_is_a_clear_error(tmp_path: Path)
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\n[ "$1" = -c ] && echo 3.99\n')
     python.chmod(0o755)
-    with pytest.raises(ToolsError, match="cannot make a virtual environment: .*python3-venv"):
+    with pytest.raises(ToolsError, match=r"cannot make a virtual environment: .*python3-venv"):
         environment(str(python))
     assert not (ROOT / ".venv" / "3.99").exists()
 
 
 def test_what_the_module_offers_is_there() -> None:
     module = load()
-    assert set(module.__all__) == {"SecretUnavailableError", "SettingsError", "handler"} <= set(vars(module))
+    assert (
+        set(module.__all__)
+        == {"SecretUnavailableError", "SettingsError", "handler"}
+        <= set(vars(module))
+    )
 
 
 def test_every_source_file_carries_its_licence() -> None:

@@ -38,8 +38,11 @@ def snippets() -> list[Snippet]:
         text = (ROOT / document).read_text(encoding="utf-8")
         fences = {match.start(): match for match in FENCE.finditer(text)}
         inside = [range(match.start(), match.end()) for match in fences.values()]
-        headings = [match for match in re.finditer(r"^#+ (.*)$", text, re.MULTILINE)
-                    if not any(match.start() in block for block in inside)]  # fmt: skip
+        headings = [
+            match
+            for match in re.finditer(r"^#+ (.*)$", text, re.MULTILINE)
+            if not any(match.start() in block for block in inside)
+        ]
         for start, match in fences.items():
             heading = [entry[1] for entry in headings if entry.start() < start][-1]
             found.append(Snippet(document, heading, match[2], textwrap.dedent(match[3])))
@@ -53,7 +56,9 @@ DATA = [snippet for snippet in SNIPPETS if snippet.language in ("json", "yaml")]
 
 def the(heading: str, language: str) -> str:
     """The one snippet of that language under that heading."""
-    (text,) = [entry.text for entry in SNIPPETS if (entry.heading, entry.language) == (heading, language)]
+    (text,) = [
+        entry.text for entry in SNIPPETS if (entry.heading, entry.language) == (heading, language)
+    ]
     return text
 
 
@@ -62,7 +67,8 @@ def name(snippet: Snippet) -> str:
 
 
 def test_every_fence_is_one_that_is_checked_here() -> None:
-    known = {"sh", "bash", "json", "yaml", "python", "hcl"} | {"mermaid", "text"}  # the last two are pictures
+    # The last two are pictures.
+    known = {"sh", "bash", "json", "yaml", "python", "hcl"} | {"mermaid", "text"}
     for document in ("README.md", "SECURITY.md"):
         text = (ROOT / document).read_text(encoding="utf-8")
         fences = [snippet for snippet in SNIPPETS if snippet.document == document]
@@ -73,7 +79,12 @@ def test_every_fence_is_one_that_is_checked_here() -> None:
 
 @pytest.mark.parametrize("snippet", SHELL, ids=name)
 def test_shell_snippets_parse(snippet: Snippet) -> None:
-    subprocess.run(["bash" if snippet.language == "bash" else "sh", "-n"], input=snippet.text, text=True, check=True)
+    subprocess.run(
+        ["bash" if snippet.language == "bash" else "sh", "-n"],
+        input=snippet.text,
+        text=True,
+        check=True,
+    )
 
 
 @pytest.mark.parametrize("snippet", DATA, ids=name)
@@ -81,13 +92,19 @@ def test_json_and_yaml_snippets_parse(snippet: Snippet) -> None:
     if snippet.language == "json":
         assert json.loads(snippet.text)
     else:
-        whole = snippet.text if "\nResources:" in snippet.text else f"Resources:\n{textwrap.indent(snippet.text, '  ')}"
+        whole = (
+            snippet.text
+            if "\nResources:" in snippet.text
+            else f"Resources:\n{textwrap.indent(snippet.text, '  ')}"
+        )
         assert parse_template(whole)["Resources"]
 
 
 def test_all_ways_give_the_role_what_the_template_gives() -> None:
     wanted = statements(Stack(SecretArn=SECRET_ARN))[0]
-    sam = parse_template(the("SAM", "yaml"))["Resources"]["Authorizer"]["Properties"]["Policies"][0]["Statement"][0]
+    sam = parse_template(the("SAM", "yaml"))["Resources"]["Authorizer"]["Properties"]["Policies"][
+        0
+    ]["Statement"][0]
     by_hand = json.loads(the("By hand in the console", "json"))["Statement"][0]
     for statement in (sam, by_hand):
         assert {**statement, "Resource": SECRET_ARN} == wanted
@@ -99,22 +116,34 @@ def test_all_ways_set_the_function_up_alike() -> None:
     for setting in ("Runtime", "Architectures", "MemorySize", "Timeout", "Layers"):
         assert sam[setting] == function[setting]
     variables = {**function["Environment"]["Variables"], "SECRET_NAME": {"Ref": "SecretArn"}}
-    assert sam["Environment"]["Variables"] == {key: value for key, value in variables.items() if key != "HEADER_NAME"}
-    for text in (the("CDK (Python)", "python"), the("Terraform", "hcl"), the("By hand in the console", "json")):
+    assert sam["Environment"]["Variables"] == {
+        key: value for key, value in variables.items() if key != "HEADER_NAME"
+    }
+    for text in (
+        the("CDK (Python)", "python"),
+        the("Terraform", "hcl"),
+        the("By hand in the console", "json"),
+    ):
         assert "AWSPENDING" in text and "AWSPREVIOUS" in text
     for text in (the("CDK (Python)", "python"), the("Terraform", "hcl")):
         for value in variables.values():
             assert isinstance(value, dict) or value == "x-origin-verify" or f'"{value}"' in text
         for key in sam["Environment"]["Variables"]:
             assert key in text
-        assert function["Runtime"] in text and "authorizer.handler" in text and "dist/authorizer.zip" in text
+        assert (
+            function["Runtime"] in text
+            and "authorizer.handler" in text
+            and "dist/authorizer.zip" in text
+        )
 
 
 def test_cfn_lint_finds_nothing_in_the_sam_snippet(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(the("SAM", "yaml"))
     cfn_lint = str(Path(sys.executable).with_name("cfn-lint"))
-    done = subprocess.run([cfn_lint, "--", str(path)], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(
+        [cfn_lint, "--", str(path)], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -123,8 +152,14 @@ def test_terraform_would_not_format_its_snippet_otherwise(tmp_path: Path) -> Non
     terraform = shutil.which("terraform")
     if not terraform:
         pytest.skip("this machine has no terraform")
-    done = subprocess.run([terraform, "fmt", "-check", "-diff", "-"], input=the("Terraform", "hcl"), text=True,
-                          capture_output=True, cwd=tmp_path, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [terraform, "fmt", "-check", "-diff", "-"],
+        input=the("Terraform", "hcl"),
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -137,29 +172,53 @@ def test_the_cdk_snippet_synthesises(tmp_path: Path) -> None:
         pytest.skip("needs aws-cdk-lib (the extra cdk of pyproject.toml, some 450 MB) and node")
     (tmp_path / "app.py").write_text(the("CDK (Python)", "python"))
     (tmp_path / "dist").mkdir()
-    (tmp_path / "dist" / "authorizer.zip").write_bytes(package.stored_zip({"authorizer.py": source("authorizer.py")}))
+    (tmp_path / "dist" / "authorizer.zip").write_bytes(
+        package.stored_zip({"authorizer.py": source("authorizer.py")})
+    )
     env = {**os.environ, "CDK_OUTDIR": str(tmp_path / "out")}
-    subprocess.run([sys.executable, "app.py"], cwd=tmp_path, env=env, check=True, timeout=300, capture_output=True)
+    subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=tmp_path,
+        env=env,
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
     text = (tmp_path / "out" / "origin-authorizer.template.json").read_text()
     resources: dict[str, Any] = json.loads(text)["Resources"]
-    (authorizer,) = [entry["Properties"] for entry in resources.values() if entry["Type"].endswith("V2::Authorizer")]
-    assert authorizer["AuthorizerPayloadFormatVersion"] == "2.0" and authorizer["EnableSimpleResponses"] is True
+    (authorizer,) = [
+        entry["Properties"]
+        for entry in resources.values()
+        if entry["Type"].endswith("V2::Authorizer")
+    ]
+    assert (
+        authorizer["AuthorizerPayloadFormatVersion"] == "2.0"
+        and authorizer["EnableSimpleResponses"] is True
+    )
     assert authorizer["IdentitySource"] == ["$request.header.x-origin-verify"]
-    (function,) = [entry["Properties"] for entry in resources.values() if entry["Type"] == "AWS::Lambda::Function"]
+    (function,) = [
+        entry["Properties"]
+        for entry in resources.values()
+        if entry["Type"] == "AWS::Lambda::Function"
+    ]
     wanted = Stack(SecretArn=SECRET_ARN).properties("Function")
     assert (function["Runtime"], function["Layers"]) == (wanted["Runtime"], wanted["Layers"])
-    (policy,) = [entry["Properties"] for entry in resources.values() if entry["Type"] == "AWS::IAM::Policy"]
+    (policy,) = [
+        entry["Properties"] for entry in resources.values() if entry["Type"] == "AWS::IAM::Policy"
+    ]
     statement = policy["PolicyDocument"]["Statement"][0]
     assert statement["Condition"] == statements(Stack())[0]["Condition"]
 
 
 def test_the_pasted_header_is_the_stacks_output() -> None:
-    (item,) = parse_template("Resources:\n" + textwrap.indent(the("CloudFront's header", "yaml"), "  "))["Resources"][
-        "OriginCustomHeaders"
-    ]
+    (item,) = parse_template(
+        "Resources:\n" + textwrap.indent(the("CloudFront's header", "yaml"), "  ")
+    )["Resources"]["OriginCustomHeaders"]
     arn = re.search(r"arn:[^']*(?=:SecretString)", item["HeaderValue"]["Fn::Join"][1][1])
     assert arn
-    assert Stack(SecretArn=arn[0]).outputs["OriginCustomHeader"] in the("CloudFront's header", "yaml")
+    assert Stack(SecretArn=arn[0]).outputs["OriginCustomHeader"] in the(
+        "CloudFront's header", "yaml"
+    )
 
 
 def test_cfn_lint_takes_the_pasted_header_in_a_distribution(tmp_path: Path) -> None:
@@ -167,10 +226,17 @@ def test_cfn_lint_takes_the_pasted_header_in_a_distribution(tmp_path: Path) -> N
     path = tmp_path / "distribution.yaml"
     path.write_text(DISTRIBUTION + headers)
     cfn_lint = str(Path(sys.executable).with_name("cfn-lint"))
-    done = subprocess.run([cfn_lint, "--", str(path)], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(
+        [cfn_lint, "--", str(path)], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     path.write_text(DISTRIBUTION + headers.replace("HeaderValue", "HeaderValu"))
-    assert subprocess.run([cfn_lint, "--", str(path)], stdout=subprocess.DEVNULL, timeout=120).returncode == 2
+    assert (
+        subprocess.run(
+            [cfn_lint, "--", str(path)], stdout=subprocess.DEVNULL, timeout=120
+        ).returncode
+        == 2
+    )
 
 
 DISTRIBUTION = """\
@@ -217,10 +283,15 @@ elif command == "update-distribution":
 
 def origin(identity: str, *headers: tuple[str, str]) -> dict[str, object]:
     items = [{"HeaderName": header, "HeaderValue": value} for header, value in headers]
-    return {"Id": identity, "CustomHeaders": {"Quantity": len(items), **({"Items": items} if items else {})}}
+    return {
+        "Id": identity,
+        "CustomHeaders": {"Quantity": len(items), **({"Items": items} if items else {})},
+    }
 
 
-def set_header(folder: Path, *origins: dict[str, object], **env: str) -> subprocess.CompletedProcess[str]:
+def set_header(
+    folder: Path, *origins: dict[str, object], **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run the snippet on a distribution with those origins; what it did is then in that folder."""
     for made in ("bin", "tmp"):
         (folder / made).mkdir()
@@ -240,13 +311,19 @@ def test_the_header_is_set_and_the_key_shows_nowhere_else(tmp_path: Path) -> Non
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert json.loads((tmp_path / "new.json").read_text()) == {
         "Comment": "kept",
-        "Origins": {"Quantity": 2, "Items": [others, origin("api", ("x-kept", "1"), ("x-origin-verify", KEY))]},
+        "Origins": {
+            "Quantity": 2,
+            "Items": [others, origin("api", ("x-kept", "1"), ("x-origin-verify", KEY))],
+        },
     }
     calls = (tmp_path / "calls").read_text()
     assert KEY not in calls and '"--if-match", "E1"' in calls
     assert [json.loads(line)[1] for line in calls.splitlines()] == [
-        "get-distribution-config", "get-secret-value", "update-distribution", "wait",
-    ]  # fmt: skip
+        "get-distribution-config",
+        "get-secret-value",
+        "update-distribution",
+        "wait",
+    ]
     modes = json.loads((tmp_path / "modes").read_text())
     assert [stat.S_IMODE(mode) for mode in modes] == [0o600, 0o700]
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -258,11 +335,15 @@ def test_an_origin_without_headers_gets_its_first(tmp_path: Path) -> None:
     assert new["Origins"]["Items"] == [origin("api", ("x-origin-verify", KEY))]
 
 
-@pytest.mark.parametrize("failing", ["get-distribution-config", "get-secret-value", "no such origin"])
+@pytest.mark.parametrize(
+    "failing", ["get-distribution-config", "get-secret-value", "no such origin"]
+)
 def test_nothing_is_updated_after_a_failure(tmp_path: Path, failing: str) -> None:
     there = origin("elsewhere" if failing == "no such origin" else "api")
     done = set_header(tmp_path, there, FAIL=failing)
     assert done.returncode != 0
-    assert not {"update-distribution", "wait"} & set(re.findall(r"[a-z-]+", (tmp_path / "calls").read_text()))
+    assert not {"update-distribution", "wait"} & set(
+        re.findall(r"[a-z-]+", (tmp_path / "calls").read_text())
+    )
     assert list((tmp_path / "tmp").iterdir()) == []
     assert KEY not in done.stdout + done.stderr

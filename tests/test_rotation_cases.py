@@ -4,21 +4,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import CodeType
 
 import pytest
 
 import rotation_report
 from lib.console import ROOT
-from lib.standins import CURRENT, PENDING, PREVIOUS
-from lib.rotation import AUTHORIZER, RESCAN, BrokenPromiseError, Environment, VirtualGateway, Judge, Knobs, VirtualWorld, compiled
+from lib.rotation import (
+    AUTHORIZER,
+    RESCAN,
+    BrokenPromiseError,
+    Environment,
+    Judge,
+    Knobs,
+    VirtualGateway,
+    VirtualWorld,
+    compiled,
+)
+from lib.standins import CURRENT, PENDING
 
 OLD, NEW, NEWER = "old-key-of-this-world", "new-key-of-this-world", "newer-key-of-this-world"
 GARBAGE = "never-a-key-0123456789"
 
 
 def begin(knobs: Knobs = Knobs(), code: CodeType = AUTHORIZER) -> tuple[VirtualWorld, Judge]:
-    """A world where OLD has been AWSCURRENT for an hour, and one environment. A reading takes 10 ms."""
+    """A world where OLD has been AWSCURRENT for an hour, and one environment.
+
+    A reading takes 10 ms.
+    """
     world = VirtualWorld(knobs)
     world.put(OLD)
     world.advance(3600.0)
@@ -77,7 +91,9 @@ ONE_LOOK = ("if seen == before:", "if True:")
 
 
 def an_outage_ends_between_two_labels(code: CodeType) -> str:
-    """Secrets Manager fails while AWSPENDING is read, which looks like absence, and answers for AWSCURRENT."""
+    """Secrets Manager fails while AWSPENDING is read, which looks like absence, and answers for
+    AWSCURRENT.
+    """
     world, judge = begin(code=code)
     world.put(NEW, PENDING)
     world.advance(2.0)
@@ -95,7 +111,9 @@ def awscurrent_is_moved_back_between_two_labels(code: CodeType) -> str:
     return judge.ask(OLD).outcome
 
 
-@pytest.mark.parametrize("case", [an_outage_ends_between_two_labels, awscurrent_is_moved_back_between_two_labels])
+@pytest.mark.parametrize(
+    "case", [an_outage_ends_between_two_labels, awscurrent_is_moved_back_between_two_labels]
+)
 def test_two_looks_see_what_one_look_misses(case: Callable[[CodeType], str]) -> None:
     assert case(AUTHORIZER) == "allow"
     with pytest.raises(BrokenPromiseError, match=r"^\(a\)"):
@@ -104,13 +122,15 @@ def test_two_looks_see_what_one_look_misses(case: Callable[[CodeType], str]) -> 
 
 @pytest.mark.parametrize("reading", range(7))
 @pytest.mark.parametrize("keep_pending", [True, False])
-def test_a_rotation_that_finishes_between_two_readings_hides_neither_key(reading: int, keep_pending: bool) -> None:
+def test_a_rotation_that_finishes_between_two_readings_hides_neither_key(
+    reading: int, keep_pending: bool
+) -> None:
     for key in (OLD, NEW):
         for first in (GARBAGE, key):
             world, judge = begin()
             world.put(NEW, PENDING)
             world.advance(2.0)
-            world.after(reading, lambda: world.finish(keep_pending))
+            world.after(reading, partial(world.finish, keep_pending))
             judge.ask(first)
             assert judge.ask(key).outcome == "allow"
 
@@ -186,7 +206,8 @@ def test_limit_a_key_that_is_sent_before_it_exists_is_refused_and_that_refusal_i
     assert judge.ask_through(gateway, NEW) == "refuse"
     world.put(NEW, PENDING)
     world.advance(299.0)
-    assert judge.ask_through(gateway, NEW) == "refuse"  # hence: put the key into Secrets Manager before it is sent
+    # Hence: put the key into Secrets Manager before it is sent.
+    assert judge.ask_through(gateway, NEW) == "refuse"
     world.advance(2.0)
     assert judge.ask_through(gateway, NEW) == "allow"
 
@@ -252,7 +273,8 @@ def test_limit_a_second_rotation_takes_awsprevious_from_the_key_before() -> None
     world.put(NEW)
     world.advance(60.0)
     world.put(NEWER)
-    assert judge.ask(OLD).outcome == "refuse"  # hence: rotate again only when CloudFront has rolled out
+    # Hence: rotate again only when CloudFront has rolled out.
+    assert judge.ask(OLD).outcome == "refuse"
     assert judge.ask(NEW).outcome == "allow"
 
 

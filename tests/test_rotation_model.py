@@ -14,23 +14,28 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from lib.standins import CURRENT, PENDING, PREVIOUS
 from lib.rotation import (
     AUTHORIZER,
     GAP,
     OUTAGES,
     BrokenPromiseError,
     Environment,
-    VirtualGateway,
     Judge,
     Knobs,
     Port,
+    VirtualGateway,
     VirtualWorld,
     compiled,
 )
-
+from lib.standins import CURRENT, PENDING, PREVIOUS
 
 GARBAGE = "never-a-key-0123456789"
 MILLISECOND = 0.001
@@ -64,8 +69,10 @@ PAUSES = st.one_of(
     st.sampled_from([0.01, 0.1, 0.3, 0.9, 1.0, 1.001, 1.01, 1.5, 2.9, 4.0, 5.001]),
     st.sampled_from([30.0, 59.0, 61.0, 299.0, 301.0, 890.0]),
 )
-READINGS = st.integers(0, 8)  # after which something happens: in the middle of a scan or between two requests
-KINDS = st.sampled_from([*["absent"] * len(OUTAGES), *sorted(OUTAGES)])  # mostly the one that looks like an answer
+# After which something happens: in the middle of a scan or between two requests.
+READINGS = st.integers(0, 8)
+# Mostly the one that looks like an answer.
+KINDS = st.sampled_from([*["absent"] * len(OUTAGES), *sorted(OUTAGES)])
 
 
 class Variant(NamedTuple):
@@ -108,7 +115,9 @@ class Rotation(RuleBasedStateMachine):
     @precondition(lambda self: len(self.judges) < 3)
     @rule()
     def born(self) -> None:
-        self.judges.append(Judge(self.variant.kind(self.world, self.variant.code), self.variant.letters))
+        self.judges.append(
+            Judge(self.variant.kind(self.world, self.variant.code), self.variant.letters)
+        )
 
     @rule(which=st.integers(0, 2), seconds=PAUSES, monotonic_too=st.booleans())
     def frozen(self, which: int, seconds: float, monotonic_too: bool) -> None:
@@ -126,7 +135,9 @@ class Rotation(RuleBasedStateMachine):
 
     @rule(readings=READINGS, empty=st.integers(0, 4))
     def create_secret(self, readings: int, empty: int) -> None:
-        """A version under AWSPENDING, at times with no value yet, as when createSecret fails half-way."""
+        """A version under AWSPENDING, at times with no value yet, as when createSecret fails
+        half-way.
+        """
         name = None if empty == 0 else next(self.names)
         self.world.after(readings, lambda: self.world.put(name, PENDING))
 
@@ -170,7 +181,9 @@ class Rotation(RuleBasedStateMachine):
     @rule(readings=READINGS, number=st.integers(0, 9))
     def label_pending_on_an_old_version(self, readings: int, number: int) -> None:
         versions = list(self.world.keys)
-        self.disturb(readings, lambda: self.world.label(PENDING, versions[-1 - number % len(versions)]))
+        self.disturb(
+            readings, lambda: self.world.label(PENDING, versions[-1 - number % len(versions)])
+        )
 
     # Outages
 
@@ -194,7 +207,11 @@ class Rotation(RuleBasedStateMachine):
 
     # Traffic
 
-    @rule(which=st.integers(0, 2), back=st.integers(0, 4), milliseconds=st.sampled_from([5000, 5000, 5000, 900, 400]))
+    @rule(
+        which=st.integers(0, 2),
+        back=st.integers(0, 4),
+        milliseconds=st.sampled_from([5000, 5000, 5000, 900, 400]),
+    )
     def known_key(self, which: int, back: int, milliseconds: int) -> None:
         """A key that exists, has existed, or is about to."""
         keys = list(dict.fromkeys(self.world.keys.values()))
@@ -220,7 +237,10 @@ class Step(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """An outage that begins after some readings of one step's traffic; never in a rotation with fewer steps."""
+    """An outage that begins after some readings of one step's traffic.
+
+    Never in a rotation with fewer steps.
+    """
 
     step: int
     readings: int
@@ -238,7 +258,13 @@ ROTATORS: dict[str, list[str]] = {
     "cancelled": ["create", "nothing", "cancel", "nothing"],
     "a second one while the first rolls out": ["create", "finish", "create", "finish_and_clear"],
     "rolled back": ["create", "finish", "roll_back", "nothing"],
-    "AWSPENDING left behind, then the next one": ["create", "finish", "nothing", "create", "finish"],
+    "AWSPENDING left behind, then the next one": [
+        "create",
+        "finish",
+        "nothing",
+        "create",
+        "finish",
+    ],
 }
 KEYS = ["oldest", "old", "old", "new", "new", "new", "newer", "garbage", "garbage"]
 
@@ -246,9 +272,13 @@ KEYS = ["oldest", "old", "old", "new", "new", "new", "newer", "garbage", "garbag
 class Timeline:
     """Runs one rotation and its traffic, and judges every answer."""
 
-    def __init__(self, knobs: Knobs, latencies: list[tuple[float, float]], variant: Variant) -> None:
+    def __init__(
+        self, knobs: Knobs, latencies: list[tuple[float, float]], variant: Variant
+    ) -> None:
         self.world = VirtualWorld(knobs, latencies)
-        self.judges = [Judge(variant.kind(self.world, variant.code), variant.letters) for _ in range(2)]
+        self.judges = [
+            Judge(variant.kind(self.world, variant.code), variant.letters) for _ in range(2)
+        ]
         self.fresh = iter(["new-key-of-this-world", "newer-key-of-this-world"])
         self.world.put("oldest-key-of-this-world")
         self.world.advance(5000.0)
@@ -262,9 +292,13 @@ class Timeline:
             self.world.after(step.readings, getattr(self, name))
             if trouble and trouble.step == number:
                 self.world.after(trouble.readings, lambda: self.world.set_outage(trouble.kind))
-                self.world.after(trouble.readings + trouble.length, lambda: self.world.set_outage(None))
+                self.world.after(
+                    trouble.readings + trouble.length, lambda: self.world.set_outage(None)
+                )
             for environment, key in step.traffic:
-                answer = self.judges[environment].ask(GARBAGE if key == "garbage" else f"{key}-key-of-this-world")
+                answer = self.judges[environment].ask(
+                    GARBAGE if key == "garbage" else f"{key}-key-of-this-world"
+                )
                 assert answer.outcome != "allow" or key != "garbage"
             while self.world.readings:  # what the traffic did not come to
                 self.world.was_read()
@@ -307,7 +341,13 @@ STEPS = st.builds(
     frozen=st.sampled_from([False, False, False, True]),
     traffic=st.lists(TRAFFIC, min_size=2, max_size=6),
 )
-TROUBLES = st.builds(Trouble, st.integers(0, 4), st.integers(0, 6), KINDS, length=st.sampled_from([1, 1, 1, 2, 3, 10]))
+TROUBLES = st.builds(
+    Trouble,
+    st.integers(0, 4),
+    st.integers(0, 6),
+    KINDS,
+    length=st.sampled_from([1, 1, 1, 2, 3, 10]),
+)
 
 
 def timelines(variant: Variant, knobs: st.SearchStrategy[Knobs] = KNOBS) -> Callable[[], None]:
@@ -321,7 +361,11 @@ def timelines(variant: Variant, knobs: st.SearchStrategy[Knobs] = KNOBS) -> Call
         trouble=st.one_of(TROUBLES, TROUBLES, st.none()),
     )
     def test(
-        knobs: Knobs, latencies: list[tuple[float, float]], rotator: str, plan: list[Step], trouble: Trouble | None
+        knobs: Knobs,
+        latencies: list[tuple[float, float]],
+        rotator: str,
+        plan: list[Step],
+        trouble: Trouble | None,
     ) -> None:
         if rotator == "rolled back":
             trouble = None  # a scan must not meet both
@@ -375,7 +419,7 @@ def test_any_order_with_the_extensions_cache_on() -> None:
 # A model that cannot find known failures proves nothing.
 
 QUICK = settings(
-    max_examples=200,
+    max_examples=2000,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

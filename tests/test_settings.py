@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Settings are validated together, on first use; what is wrong is named with its rule, and never with its value."""
+"""Settings are validated together, on first use.
+
+What is wrong is named with its rule, and never with its value.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,19 @@ MALFORMED = [
     *(
         (name, value)
         for name in ("ACCEPT_PREVIOUS_SECONDS", "CACHE_SECONDS", "MAX_STALE_SECONDS")
-        for value in ("-1", "86401", "1.5", " 1", "1\n", "1e3", "0x10", "٣", "1_0", CANARY, "9" * 5000)
+        for value in (
+            "-1",
+            "86401",
+            "1.5",
+            " 1",
+            "1\n",
+            "1e3",
+            "0x10",
+            "٣",
+            "1_0",
+            CANARY,
+            "9" * 5000,
+        )
     ),
     ("RESPONSE_FORMAT", CANARY),
     ("RESPONSE_FORMAT", "simple "),
@@ -75,7 +90,9 @@ def test_the_rule_of_a_setting_has_an_example_that_is_well_formed(name: str) -> 
         ("SECRETS_MANAGER_TTL", 0),
     ],
 )
-def test_the_rule_of_a_number_tells_its_bounds_and_what_the_readme_advises(name: str, advised: int) -> None:
+def test_the_rule_of_a_number_tells_its_bounds_and_what_the_readme_advises(
+    name: str, advised: int
+) -> None:
     module = load()
 
     def rule(value: int) -> str:
@@ -93,22 +110,31 @@ def test_the_rule_of_a_number_tells_its_bounds_and_what_the_readme_advises(name:
 
 
 def test_the_rule_of_the_session_token_says_whose_it_is() -> None:
-    with pytest.raises(ValueError, match="^AWS_SESSION_TOKEN must be as Lambda sets it"):
+    with pytest.raises(ValueError, match=r"^AWS_SESSION_TOKEN must be as Lambda sets it"):
         load().Settings(REQUIRED | {"AWS_SESSION_TOKEN": ""})
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
     module = load()
     with pytest.raises(ValueError) as caught:
-        module.Settings(dict(MALFORMED[:8]) | {name: CANARY for name, _ in MALFORMED[8:]} | {"AWS_SESSION_TOKEN": ""})
+        module.Settings(
+            dict(MALFORMED[:8])
+            | {name: CANARY for name, _ in MALFORMED[8:]}
+            | {"AWS_SESSION_TOKEN": ""}
+        )
     named = re.findall(r"(\w+) must be ", str(caught.value))
-    assert sorted(named) == sorted({name for name, _ in MALFORMED} - {"AWS_LAMBDA_LOG_LEVEL"})  # LOG_LEVEL hides it
+    # LOG_LEVEL hides it.
+    assert sorted(named) == sorted({name for name, _ in MALFORMED} - {"AWS_LAMBDA_LOG_LEVEL"})
 
 
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_required_setting_is_required(name: str, value: str | None) -> None:
-    env = {**REQUIRED, name: value} if value is not None else {key: REQUIRED[key] for key in REQUIRED if key != name}
+    env = (
+        {**REQUIRED, name: value}
+        if value is not None
+        else {key: REQUIRED[key] for key in REQUIRED if key != name}
+    )
     with pytest.raises(ValueError, match=f"^{name} must be "):
         load().Settings(env)
 
@@ -116,7 +142,11 @@ def test_a_required_setting_is_required(name: str, value: str | None) -> None:
 def test_defaults() -> None:
     settings = load().Settings(REQUIRED)
     assert settings.header == "x-origin-verify"
-    assert (settings.accept_previous_seconds, settings.cache_seconds, settings.max_stale_seconds) == (0, 60, 300)
+    assert (
+        settings.accept_previous_seconds,
+        settings.cache_seconds,
+        settings.max_stale_seconds,
+    ) == (0, 60, 300)
     assert (settings.response_format, settings.level, settings.port, settings.extension_ttl) == (
         "auto",
         "INFO",
@@ -127,7 +157,9 @@ def test_defaults() -> None:
 
 def test_an_empty_optional_setting_is_an_absent_one() -> None:
     names = {name for name, _ in MALFORMED} - set(REQUIRED)
-    assert vars(load().Settings(REQUIRED | {name: "" for name in names})) == vars(load().Settings(REQUIRED))
+    assert vars(load().Settings(REQUIRED | dict.fromkeys(names, ""))) == vars(
+        load().Settings(REQUIRED)
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,17 +185,24 @@ def test_what_is_well_formed_is_taken(name: str, value: str, attribute: str, mea
 
 
 def test_log_level_is_stronger_than_lambdas() -> None:
-    assert load().Settings(REQUIRED | {"LOG_LEVEL": "ERROR", "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}).level == "ERROR"
+    assert (
+        load().Settings(REQUIRED | {"LOG_LEVEL": "ERROR", "AWS_LAMBDA_LOG_LEVEL": "DEBUG"}).level
+        == "ERROR"
+    )
 
 
-def test_importing_needs_no_setting_and_the_first_event_does(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The Extension is not to be used during INIT, and a deployment's error should name the setting."""
+def test_importing_needs_no_setting_and_the_first_event_does(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The Extension is not to be used during INIT, and a deployment's error should name the
+    setting.
+    """
     world.secret.put(OLD)
     world.set(SECRET_NAME="", CACHE_SECONDS="soon")
     world.restart()
     for _ in range(2):
         caplog.clear()
-        with pytest.raises(ValueError, match="SECRET_NAME .*CACHE_SECONDS"):
+        with pytest.raises(ValueError, match=r"SECRET_NAME .*CACHE_SECONDS"):
             world.handle({"headers": {"x-origin-verify": OLD}})
         (record,) = caplog.records
         assert (record.levelno, record.name) == (logging.ERROR, "authorizer")

@@ -33,14 +33,19 @@ SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/key-AbCd
 NEW_SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:Secret-GhIjKl"
 KMS_ARN = "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
 TOPIC_ARN = "arn:aws:sns:eu-west-1:123456789012:alarms"
-LAYER_ARN = "arn:aws:lambda:eu-west-1:015030872274:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:12"
+LAYER_ARN = (
+    "arn:aws:lambda:eu-west-1:015030872274:layer:"
+    "AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:12"
+)
 LOG_STREAMS_ARN = "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/stack:*"
 FUNCTION_ARN = "arn:aws:lambda:eu-west-1:123456789012:function:stack-Function"
 NO_VALUE = object()
 
 
 class Stack:
-    """What CloudFormation makes of the template, with those parameters and the defaults of the others."""
+    """What CloudFormation makes of the template, with those parameters and the defaults of the
+    others.
+    """
 
     def __init__(self, **given: str) -> None:
         assert set(given) <= set(TEMPLATE["Parameters"])
@@ -51,7 +56,11 @@ class Stack:
 
     def _section(self, name: str) -> dict[str, Any]:
         entries = TEMPLATE[name].items()
-        kept = {key: entry for key, entry in entries if "Condition" not in entry or self.holds(entry["Condition"])}
+        kept = {
+            key: entry
+            for key, entry in entries
+            if "Condition" not in entry or self.holds(entry["Condition"])
+        }
         return {key: self.value(entry) for key, entry in kept.items()}
 
     def holds(self, condition: Any) -> bool:
@@ -100,9 +109,15 @@ class Stack:
         if function == "Fn::Sub":
             text, more = arguments if isinstance(arguments, list) else (arguments, {})
             more = self.value(more)
-            return re.sub(r"\$\{([^}]+)\}", lambda m: more[m[1]] if m[1] in more else self.reference(m[1]), text)
+            return re.sub(
+                r"\$\{([^}]+)\}",
+                lambda m: more[m[1]] if m[1] in more else self.reference(m[1]),
+                text,
+            )
         assert not function.startswith("Fn::"), function
-        return {key: value for key, item in entry.items() if (value := self.value(item)) is not NO_VALUE}
+        return {
+            key: value for key, item in entry.items() if (value := self.value(item)) is not NO_VALUE
+        }
 
     def properties(self, name: str) -> dict[str, Any]:
         properties: dict[str, Any] = self.resources[name]["Properties"]
@@ -135,14 +150,26 @@ def test_the_inlined_code_is_the_file_byte_for_byte() -> None:
 def test_the_inlined_code_passes_the_core_tests_as_index(tmp_path: Path) -> None:
     path = tmp_path / "index.py"
     path.write_bytes(inlined_code(TEMPLATE)["Function"].encode())
-    tests = [name for name in ("test_decision.py", "test_headers.py") if (ROOT / "tests" / name).exists()]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in tests)]
+    tests = [
+        name for name in ("test_decision.py", "test_headers.py") if (ROOT / "tests" / name).exists()
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *(f"tests/{name}" for name in tests),
+    ]
     env = {**os.environ, "AUTHORIZER_UNDER_TEST": str(path)}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"\b[1-9]\d* passed", done.stdout)
     code = "import index; print(index.handler.__module__, index.__version__)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"index {authorizer.__version__}\n"
 
 
@@ -160,7 +187,9 @@ def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_the_runtime_is_the_newest_that_the_specification_and_we_know() -> None:
-    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("eu-west-1", "AWS::Lambda::Function").schema
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(
+        "eu-west-1", "AWS::Lambda::Function"
+    ).schema
     known = [name for name in SUPPORTED if name in schema["properties"]["Runtime"]["enum"]]
     assert Stack().properties("Function")["Runtime"] == known[-1]
 
@@ -176,7 +205,11 @@ def test_parameters_are_described_and_their_defaults_allowed() -> None:
             assert re.fullmatch(entry["AllowedPattern"], entry["Default"]), name
             assert entry["ConstraintDescription"], name
         if entry["Type"] == "Number" and "AllowedValues" not in entry:
-            assert int(entry["MinValue"]) <= int(entry["Default"]) <= int(entry.get("MaxValue", "1000000")), name
+            assert (
+                int(entry["MinValue"])
+                <= int(entry["Default"])
+                <= int(entry.get("MaxValue", "1000000"))
+            ), name
         assert entry["Default"] in entry.get("AllowedValues", [entry["Default"]]), name
 
 
@@ -189,10 +222,22 @@ def test_the_console_shows_every_parameter_once() -> None:
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("SecretArn", [SECRET_ARN, SECRET_ARN.replace(":aws:", ":aws-us-gov:")],
-         ["prod/key", SECRET_ARN[:-7], SECRET_ARN + "*", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:*"]),
+        (
+            "SecretArn",
+            [SECRET_ARN, SECRET_ARN.replace(":aws:", ":aws-us-gov:")],
+            [
+                "prod/key",
+                SECRET_ARN[:-7],
+                SECRET_ARN + "*",
+                "arn:aws:secretsmanager:eu-west-1:123456789012:secret:*",
+            ],
+        ),
         ("SecretKeyName", ["key", "api_key"], ["", "a:b", "a b", "a}"]),
-        ("KmsKeyArn", [KMS_ARN], ["arn:aws:kms:eu-west-1:123456789012:alias/mine", "*", KMS_ARN[:-36] + "*"]),
+        (
+            "KmsKeyArn",
+            [KMS_ARN],
+            ["arn:aws:kms:eu-west-1:123456789012:alias/mine", "*", KMS_ARN[:-36] + "*"],
+        ),
         ("AcceptPreviousSeconds", ["0", "900", "9999"], ["", "-1", "900.5", "09", "10000"]),
         ("ApiId", ["a1b2c3d4e5"], ["A1", "a/*", "*"]),
         ("RestApiId", ["a1b2c3d4e5"], ["A1", "a/*", "*"]),
@@ -201,8 +246,10 @@ def test_the_console_shows_every_parameter_once() -> None:
         ("ReservedConcurrency", ["1", "50"], ["0", "-1", "1.5", "x"]),
         ("AlarmTopicArn", [TOPIC_ARN], ["alarms", "*"]),
     ],
-)  # fmt: skip
-def test_wrong_parameters_are_refused_before_anything_is_made(name: str, good: list[str], bad: list[str]) -> None:
+)
+def test_wrong_parameters_are_refused_before_anything_is_made(
+    name: str, good: list[str], bad: list[str]
+) -> None:
     pattern = TEMPLATE["Parameters"][name]["AllowedPattern"]
     assert all(re.fullmatch(pattern, value) for value in good)
     assert not any(re.fullmatch(pattern, value) for value in bad)
@@ -222,11 +269,17 @@ def test_one_api_cannot_be_named_as_both_kinds() -> None:
 
 def test_the_function_as_promised() -> None:
     function = Stack().properties("Function")
-    assert (function["Architectures"], function["Timeout"], function["MemorySize"]) == (["arm64"], "5", "256")
+    assert (function["Architectures"], function["Timeout"], function["MemorySize"]) == (
+        ["arm64"],
+        "5",
+        "256",
+    )
     logs = {"LogGroup": "/aws/lambda/stack", "LogFormat": "JSON", "ApplicationLogLevel": "INFO"}
     assert function["LoggingConfig"] == logs
     assert "ReservedConcurrentExecutions" not in function
-    assert Stack(ReservedConcurrency="9").properties("Function")["ReservedConcurrentExecutions"] == "9"
+    assert (
+        Stack(ReservedConcurrency="9").properties("Function")["ReservedConcurrentExecutions"] == "9"
+    )
     assert environment(SecretArn=SECRET_ARN) == {
         "SECRET_NAME": SECRET_ARN,
         "SECRET_KEY_NAME": "key",
@@ -240,15 +293,26 @@ def test_the_function_as_promised() -> None:
 
 @pytest.mark.parametrize("previous", ["0", "1", "9999"])
 def test_the_authorizer_takes_its_settings(previous: str) -> None:
-    env = environment(AcceptPreviousSeconds=previous, HeaderName="X-Api-Key", SecretKeyName="a/b@c.d")
+    env = environment(
+        AcceptPreviousSeconds=previous, HeaderName="X-Api-Key", SecretKeyName="a/b@c.d"
+    )
     settings = authorizer.Settings({**env, "AWS_SESSION_TOKEN": TOKEN})
     assert (settings.accept_previous_seconds, settings.extension_ttl) == (int(previous), 0)
-    assert (settings.header, settings.key_name, settings.response_format) == ("x-api-key", "a/b@c.d", "auto")
+    assert (settings.header, settings.key_name, settings.response_format) == (
+        "x-api-key",
+        "a/b@c.d",
+        "auto",
+    )
 
 
 @pytest.mark.parametrize("level", TEMPLATE["Parameters"]["LogLevel"]["AllowedValues"])
-def test_the_authorizer_takes_every_log_level_and_logs_refusals_at_it(world: World, level: str) -> None:
-    assert Stack(LogLevel=level).properties("Function")["LoggingConfig"]["ApplicationLogLevel"] == level
+def test_the_authorizer_takes_every_log_level_and_logs_refusals_at_it(
+    world: World, level: str
+) -> None:
+    assert (
+        Stack(LogLevel=level).properties("Function")["LoggingConfig"]["ApplicationLogLevel"]
+        == level
+    )
     world.set(AWS_LAMBDA_LOG_LEVEL=level)  # as Lambda does
     world.secret.put(OLD)
     assert world.ask(NEW) == "refuse"
@@ -256,7 +320,9 @@ def test_the_authorizer_takes_every_log_level_and_logs_refusals_at_it(world: Wor
 
 
 def test_the_authorizer_gives_up_before_the_extension_does() -> None:
-    """Or a label that hangs would get the Extension's one answer, which is also that for an absent label."""
+    """Or a label that hangs would get the Extension's one answer, which is also that for an
+    absent label.
+    """
     milliseconds = int(environment()["SECRETS_MANAGER_TIMEOUT_MILLIS"])
     assert milliseconds >= 1000 * max(authorizer.COLD_SCAN_SECONDS, authorizer.WARM_SCAN_SECONDS)
     assert milliseconds < 1000 * int(Stack().properties("Function")["Timeout"])
@@ -280,7 +346,9 @@ ROLES = [
 @pytest.mark.parametrize("given", ROLES, ids=str)
 def test_the_role_may_do_what_is_named_here_and_no_more(given: dict[str, str]) -> None:
     secret = given["SecretArn"] or NEW_SECRET_ARN
-    labels = ["AWSPENDING", "AWSCURRENT"] + (["AWSPREVIOUS"] if given["AcceptPreviousSeconds"] != "0" else [])
+    labels = ["AWSPENDING", "AWSCURRENT"] + (
+        ["AWSPREVIOUS"] if given["AcceptPreviousSeconds"] != "0" else []
+    )
     wanted: list[dict[str, Any]] = [
         {
             "Effect": "Allow",
@@ -288,7 +356,11 @@ def test_the_role_may_do_what_is_named_here_and_no_more(given: dict[str, str]) -
             "Resource": secret,
             "Condition": {"StringEquals": {"secretsmanager:VersionStage": labels}},
         },
-        {"Effect": "Allow", "Action": ["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": LOG_STREAMS_ARN},
+        {
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "Resource": LOG_STREAMS_ARN,
+        },
     ]
     if given["KmsKeyArn"]:
         context = {
@@ -296,7 +368,12 @@ def test_the_role_may_do_what_is_named_here_and_no_more(given: dict[str, str]) -
             "kms:EncryptionContext:SecretARN": secret,
         }
         wanted.append(
-            {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": KMS_ARN, "Condition": {"StringEquals": context}}
+            {
+                "Effect": "Allow",
+                "Action": "kms:Decrypt",
+                "Resource": KMS_ARN,
+                "Condition": {"StringEquals": context},
+            }
         )
     assert statements(Stack(**given)) == wanted
     assert set(Stack(**given).properties("Role")) == {"AssumeRolePolicyDocument", "Policies"}
@@ -304,7 +381,9 @@ def test_the_role_may_do_what_is_named_here_and_no_more(given: dict[str, str]) -
 
 @pytest.mark.parametrize("given", ROLES, ids=str)
 def test_no_resource_is_a_wildcard(given: dict[str, str]) -> None:
-    """The one asterisk is that of the log group's own streams, which an action on streams must name."""
+    """The one asterisk is that of the log group's own streams, which an action on streams must
+    name.
+    """
     for statement in statements(Stack(**given)):
         assert statement["Effect"] == "Allow" and isinstance(statement["Resource"], str)
         assert "*" not in json.dumps(statement["Action"])
@@ -313,7 +392,9 @@ def test_no_resource_is_a_wildcard(given: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("previous", ["0", "900"])
-def test_the_role_allows_exactly_the_labels_that_the_authorizer_reads(world: World, previous: str) -> None:
+def test_the_role_allows_exactly_the_labels_that_the_authorizer_reads(
+    world: World, previous: str
+) -> None:
     given = {"AcceptPreviousSeconds": previous}
     secret = {"SECRET_NAME": world.secret.name, "SECRET_KEY_NAME": world.secret.member}
     world.set(**{**environment(**given), **secret})
@@ -321,7 +402,9 @@ def test_the_role_allows_exactly_the_labels_that_the_authorizer_reads(world: Wor
     world.secret.put(NEW)
     world.secret.put(OLD, PENDING)
     assert world.ask("a-wrong-key-a-wrong-key") == "refuse"
-    allowed = statements(Stack(**given))[0]["Condition"]["StringEquals"]["secretsmanager:VersionStage"]
+    allowed = statements(Stack(**given))[0]["Condition"]["StringEquals"][
+        "secretsmanager:VersionStage"
+    ]
     assert set(world.extension.seen) == set(allowed)
 
 
@@ -337,7 +420,11 @@ INVOKE = f"arn:aws:apigateway:eu-west-1:lambda:path/2015-03-31/functions/{FUNCTI
 
 
 def permissions(stack: Stack) -> list[dict[str, str]]:
-    return [entry["Properties"] for entry in stack.resources.values() if entry["Type"] == "AWS::Lambda::Permission"]
+    return [
+        entry["Properties"]
+        for entry in stack.resources.values()
+        if entry["Type"] == "AWS::Lambda::Permission"
+    ]
 
 
 def permission(source_arn: str) -> dict[str, str]:
@@ -390,7 +477,11 @@ def test_both_apis_or_none() -> None:
 
 def test_the_authorizer_is_attached_to_no_route() -> None:
     kinds = Stack(ApiId="a1", RestApiId="r1").kinds()
-    assert not {"AWS::ApiGatewayV2::Route", "AWS::ApiGateway::Method", "AWS::ApiGateway::Deployment"} & set(kinds)
+    assert not {
+        "AWS::ApiGatewayV2::Route",
+        "AWS::ApiGateway::Method",
+        "AWS::ApiGateway::Deployment",
+    } & set(kinds)
 
 
 # The secret
@@ -433,7 +524,9 @@ def test_the_log_group_has_a_retention() -> None:
     }
 
 
-def test_the_filters_count_what_the_authorizer_logs(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_filters_count_what_the_authorizer_logs(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     secret = {"SECRET_NAME": world.secret.name, "SECRET_KEY_NAME": world.secret.member}
     world.set(**{**environment(), **secret}, AWS_LAMBDA_LOG_FORMAT="JSON")
     outcomes: dict[str, list[object]] = {}
@@ -447,7 +540,10 @@ def test_the_filters_count_what_the_authorizer_logs(world: World, caplog: pytest
     world.clock.move(2)
     assert world.ask(NEW) == "raise"
     outcomes["error"] = [getattr(record, "outcome", None) for record in caplog.records]
-    for name, metric, outcome in (("RefusalFilter", "Refusals", "refuse"), ("ErrorFilter", "CouldNotKnow", "error")):
+    for name, metric, outcome in (
+        ("RefusalFilter", "Refusals", "refuse"),
+        ("ErrorFilter", "CouldNotKnow", "error"),
+    ):
         metric_filter = Stack().properties(name)
         assert metric_filter["LogGroupName"] == "/aws/lambda/stack"
         (transformation,) = metric_filter["MetricTransformations"]
@@ -462,7 +558,11 @@ def test_the_filters_count_what_the_authorizer_logs(world: World, caplog: pytest
 
 def alarms(stack: Stack) -> dict[str, dict[str, Any]]:
     entries = stack.resources.items()
-    return {name: entry["Properties"] for name, entry in entries if entry["Type"] == "AWS::CloudWatch::Alarm"}
+    return {
+        name: entry["Properties"]
+        for name, entry in entries
+        if entry["Type"] == "AWS::CloudWatch::Alarm"
+    }
 
 
 def test_the_alarms_watch_the_metrics_and_tell_the_topic_if_there_is_one() -> None:
@@ -475,11 +575,24 @@ def test_the_alarms_watch_the_metrics_and_tell_the_topic_if_there_is_one() -> No
     watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms(Stack()).values()}
     assert watched == made | {("AWS/Lambda", "Throttles"), ("AWS/Lambda", "Errors")}
     for alarm in alarms(Stack()).values():
-        assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Sum", "GreaterThanOrEqualToThreshold")
+        assert (alarm["Statistic"], alarm["ComparisonOperator"]) == (
+            "Sum",
+            "GreaterThanOrEqualToThreshold",
+        )
         assert alarm["TreatMissingData"] == "notBreaching"
         assert "AlarmActions" not in alarm
         if alarm["Namespace"] == "AWS/Lambda":
             assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": "stack-Function"}]
-    assert all(alarm["AlarmActions"] == [TOPIC_ARN] for alarm in alarms(Stack(AlarmTopicArn=TOPIC_ARN)).values())
-    thresholds = {name: alarm["Threshold"] for name, alarm in alarms(Stack(RefusalThreshold="42")).items()}
-    assert thresholds == {"RefusalAlarm": "42", "CouldNotKnowAlarm": "1", "FailureAlarm": "1", "ThrottleAlarm": "1"}
+    assert all(
+        alarm["AlarmActions"] == [TOPIC_ARN]
+        for alarm in alarms(Stack(AlarmTopicArn=TOPIC_ARN)).values()
+    )
+    thresholds = {
+        name: alarm["Threshold"] for name, alarm in alarms(Stack(RefusalThreshold="42")).items()
+    }
+    assert thresholds == {
+        "RefusalAlarm": "42",
+        "CouldNotKnowAlarm": "1",
+        "FailureAlarm": "1",
+        "ThrottleAlarm": "1",
+    }

@@ -59,7 +59,9 @@ def test_help_says_what_it_does() -> None:
 
 
 def status(url: str, header: str | None = None, method: str = "GET") -> tuple[int, str]:
-    request = urllib.request.Request(url, method=method, headers={"x-origin-verify": header} if header else {})
+    request = urllib.request.Request(
+        url, method=method, headers={"x-origin-verify": header} if header else {}
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=10) as response:
@@ -71,7 +73,10 @@ def status(url: str, header: str | None = None, method: str = "GET") -> tuple[in
 
 def test_serve_prints_curl_lines_that_work() -> None:
     server = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--serve", "--port", "0"], env=BARE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(SCRIPT), "--serve", "--port", "0"],
+        env=BARE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert server.stdout
     lines = [server.stdout.readline() for _ in range(10)]

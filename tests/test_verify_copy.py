@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What scripts/verify_copy.py says of copies: identical, different, or that it cannot tell. It never runs them."""
+"""What scripts/verify_copy.py says of copies: identical, different, or that it cannot tell.
+
+It never runs them.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,9 @@ def telling_of_code(data: bytes) -> bytes:
 
 
 def longer(compression: int) -> bytes:
-    """A zip whose directory tells length and sum of the authorizer alone, while its file goes on."""
+    """A zip whose directory tells length and sum of the authorizer alone, while its file goes
+    on.
+    """
     return telling_of_code(zipped({"authorizer.py": CODE + "handler = print\n"}, compression))
 
 
@@ -118,9 +123,16 @@ def deflated(flush: int, more: bytes) -> bytes:
 
 def other_zips() -> dict[str, bytes]:
     """Zips that Python reads as the authorizer, and another program as something else."""
-    code, evil = zipped({"authorizer.py": CODE}), zipped({"authorizer.py": "evil"}, zipfile.ZIP_STORED)
-    both = zipped({"authorizer.py": CODE, "p-1.dist-info/METADATA": "import os\n"}, zipfile.ZIP_STORED)
-    three = zipped({"authorizer.py": CODE, "p-1.dist-info/METADATA": "", "p-1.dist-info/evil-.so": ""})
+    code, evil = (
+        zipped({"authorizer.py": CODE}),
+        zipped({"authorizer.py": "evil"}, zipfile.ZIP_STORED),
+    )
+    both = zipped(
+        {"authorizer.py": CODE, "p-1.dist-info/METADATA": "import os\n"}, zipfile.ZIP_STORED
+    )
+    three = zipped(
+        {"authorizer.py": CODE, "p-1.dist-info/METADATA": "", "p-1.dist-info/evil-.so": ""}
+    )
     third = three.rindex(b"PK\1\2")
     second = three.rindex(b"PK\1\2", 0, third)
     path = b"\1" + zlib.crc32(b"p-1.dist-info/METADATA").to_bytes(4, "little") + b"hmac.py"
@@ -150,7 +162,9 @@ def other_zips() -> dict[str, bytes]:
         "other-sum.zip": patched(both, local + 14, bytes(4)),
         "stored-or-deflated.zip": patched(code, 8, bytes(2)),
         "stored-of-unknown-length.zip": patched(patched(both, 6, b"\x08\0"), 14, bytes(12)),
-        "streamed-with-another-sum-after-it.zip": patched(stream, stream.index(b"PK\7\10") + 4, bytes(4)),
+        "streamed-with-another-sum-after-it.zip": patched(
+            stream, stream.index(b"PK\7\10") + 4, bytes(4)
+        ),
         "longer-than-it-says.zip": longer(zipfile.ZIP_DEFLATED),
         "longer-than-it-says-stored.zip": longer(zipfile.ZIP_STORED),
         "after-its-end.zip": deflated(zlib.Z_FINISH, b"more"),
@@ -164,7 +178,9 @@ def other_zips() -> dict[str, bytes]:
         + patched(plain[-22:], 16, (plain_end + 16).to_bytes(4, "little")),
         "zip64-that-names-another-directory.zip": files
         + directory * 2
-        + struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(directory), start + len(directory))
+        + struct.pack(
+            "<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(directory), start + len(directory)
+        )
         + struct.pack("<4sLQL", b"PK\6\7", 0, start + 2 * len(directory), 1)
         + patched(last, 12, (len(directory) * 2 + 76).to_bytes(4, "little")),
         "a-gap.zip": files + b"gap" + directory + last_at(start + 3),
@@ -191,7 +207,9 @@ def other_zips() -> dict[str, bytes]:
 
 
 def function(code: object, kind: str = "AWS::Lambda::Function") -> dict[str, object]:
-    properties = {"Code": {"ZipFile": code}} if kind == "AWS::Lambda::Function" else {"InlineCode": code}
+    properties = (
+        {"Code": {"ZipFile": code}} if kind == "AWS::Lambda::Function" else {"InlineCode": code}
+    )
     return {"Type": kind, "Properties": properties}
 
 
@@ -201,7 +219,10 @@ def template(**resources: object) -> str:
 
 def yaml_template(code: str, tag: str = "|") -> str:
     lines = "".join(f"          {line}\n" if line else "\n" for line in code.splitlines())
-    head = "Resources:\n  F:\n    Type: AWS::Lambda::Function\n    Properties:\n      Code:\n        ZipFile: "
+    head = (
+        "Resources:\n  F:\n    Type: AWS::Lambda::Function\n"
+        "    Properties:\n      Code:\n        ZipFile: "
+    )
     return f"{head}{tag}\n{lines}"
 
 
@@ -217,7 +238,12 @@ IDENTICAL: dict[str, str | bytes] = {
     "bom-in.zip": zipped({"index.py": b"\xef\xbb\xbf" + CODE.replace("\n", "\r\n").encode()}),
     "folder.zip": zipped({"secure_authorizer/": "", "secure_authorizer/authorizer.py": CODE}),
     "wheel.whl": zipped(
-        {"p/authorizer.py": CODE, "p-1.0.dist-info/RECORD": "", "p-1.0.dist-info/licenses/LICENSE": ""}),
+        {
+            "p/authorizer.py": CODE,
+            "p-1.0.dist-info/RECORD": "",
+            "p-1.0.dist-info/licenses/LICENSE": "",
+        }
+    ),
     "no-suffix": zipped({"authorizer.py": CODE}),
     "streamed.zip": streamed(),
     "streamed-from-a-file.zip": streamed(len(CODE)),
@@ -228,10 +254,16 @@ IDENTICAL: dict[str, str | bytes] = {
     "folded.yaml": yaml_template(CODE, "!!str |"),
     "template.json": template(F=function(CODE)),
     "crlf.json": template(F=function("\ufeff" + CODE.replace("\n", "\r\n"))),
-    "sam.json": json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": {
-        "F": function(CODE, "AWS::Serverless::Function")}}),
-    "beside-another.json": template(Rotator=function("def handler(event, context): ..."), F=function(CODE)),
-}  # fmt: skip
+    "sam.json": json.dumps(
+        {
+            "Transform": "AWS::Serverless-2016-10-31",
+            "Resources": {"F": function(CODE, "AWS::Serverless::Function")},
+        }
+    ),
+    "beside-another.json": template(
+        Rotator=function("def handler(event, context): ..."), F=function(CODE)
+    ),
+}
 
 DIFFERS: dict[str, str | bytes] = {
     "changed.py": CHANGED,
@@ -247,7 +279,8 @@ DIFFERS: dict[str, str | bytes] = {
     "empty.zip": zipped({"authorizer.py": ""}),
     "only-one.zip": zipped({"index.py": "import os\n"}),
     "changed.yaml": yaml_template(CHANGED),
-    "decoy-in-comment.yaml": "".join(f"#{line}\n" for line in TEMPLATE.split("\n")) + yaml_template(CHANGED),
+    "decoy-in-comment.yaml": "".join(f"#{line}\n" for line in TEMPLATE.split("\n"))
+    + yaml_template(CHANGED),
     "changed.json": template(F=function(CHANGED)),
     "surrogate.json": template(F=function(CODE + "# \ud800\n")),
     "stripped.yaml": yaml_template(CODE, "|-"),
@@ -266,7 +299,9 @@ CANNOT_TELL: dict[str, str | bytes] = {
     "truncated.zip": zipped({"authorizer.py": CODE})[:-30],
     "cut.zip": zipped({"authorizer.py": CODE})[:500],
     "magic.zip": b"PK",
-    "damaged.zip": zipped({"authorizer.py": CODE}, zipfile.ZIP_STORED).replace(b"import hmac", b"import evil"),
+    "damaged.zip": zipped({"authorizer.py": CODE}, zipfile.ZIP_STORED).replace(
+        b"import hmac", b"import evil"
+    ),
     "bzip2.zip": zipped({"authorizer.py": CODE}, zipfile.ZIP_BZIP2),
     "bomb.zip": zipped({"authorizer.py": b"#" * 50_000_000}),
     "empty": "",
@@ -278,21 +313,31 @@ CANNOT_TELL: dict[str, str | bytes] = {
     "broken.json": '{"Resources": {',
     "resources-list.json": '{"Resources": []}',
     "none.yaml": "Resources:\n  Topic:\n    Type: AWS::SNS::Topic\n",
-    "from-s3.json": template(F={"Type": "AWS::Lambda::Function", "Properties": {"Code": {"S3Bucket": "b"}}}),
+    "from-s3.json": template(
+        F={"Type": "AWS::Lambda::Function", "Properties": {"Code": {"S3Bucket": "b"}}}
+    ),
     "two.json": template(A=function(CODE), B=function(CHANGED)),
     "two-others.json": template(A=function("a"), B=function("b")),
     "sub.yaml": yaml_template(CODE, "!Sub |"),
     "sub.json": template(F=function({"Fn::Sub": CODE})),
     "join.json": template(F=function({"Fn::Join": ["", [CODE]]})),
-    "if-code.json": template(F={"Type": "AWS::Lambda::Function", "Properties": {"Code": {"Fn::If": ["C", {}, {}]}}}),
+    "if-code.json": template(
+        F={"Type": "AWS::Lambda::Function", "Properties": {"Code": {"Fn::If": ["C", {}, {}]}}}
+    ),
     "list-code.json": template(F=function([CODE])),
     "macro.json": json.dumps({"Transform": ["Mine"], "Resources": {"F": function(CODE)}}),
-    "include.json": json.dumps({"Resources": {"Fn::Transform": {"Name": "AWS::Include"}, "F": function(CODE)}}),
-    "twice.json": template(F=function(CODE))[:-2] + ', "F": ' + json.dumps(function(CHANGED)) + "}}",
+    "include.json": json.dumps(
+        {"Resources": {"Fn::Transform": {"Name": "AWS::Include"}, "F": function(CODE)}}
+    ),
+    "twice.json": template(F=function(CODE))[:-2]
+    + ', "F": '
+    + json.dumps(function(CHANGED))
+    + "}}",
     "twice.yaml": yaml_template(CODE) + "        ZipFile: evil\n",
     "alias.yaml": "A: &a {Type: X}\nResources:\n  F: *a\n",
     "recursive.yaml": "Resources: &a\n  F: *a\n",
-    "bomb.yaml": "A0: &a0 [x, x]\n" + "".join(f"A{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(40))
+    "bomb.yaml": "A0: &a0 [x, x]\n"
+    + "".join(f"A{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(40))
     + "Resources: {}\n",
     "deep.yaml": "Resources: " + "[" * 100_000,
     "deep.json": '{"Resources": ' + "[" * 100_000 + "]" * 100_000 + "}",
@@ -303,7 +348,7 @@ CANNOT_TELL: dict[str, str | bytes] = {
     "two-documents.yaml": TEMPLATE + "---\n" + TEMPLATE,
     "surrogate.json": '{"Resources": {"F": {"Type": "\\ud800"}}}',
     "python-tag.yaml": "Resources: !!python/object/apply:os.system ['exit 1']\n",
-}  # fmt: skip
+}
 CANNOT_TELL |= other_zips()
 
 
@@ -324,7 +369,11 @@ def test_differs(name: str, tmp_path: Path) -> None:
         return
     assert verdict.diff
     lines = verdict.diff.split("\n")
-    assert lines[0] == "--- authorizer.py" and lines[1].startswith("+++ ") and lines[2].startswith("@@ ")
+    assert (
+        lines[0] == "--- authorizer.py"
+        and lines[1].startswith("+++ ")
+        and lines[2].startswith("@@ ")
+    )
 
 
 @pytest.mark.parametrize("name", CANNOT_TELL)
@@ -335,7 +384,9 @@ def test_cannot_tell(name: str, tmp_path: Path) -> None:
     assert verdict.diff is verdict.sha256 is verdict.version is None
 
 
-def run(*arguments: str | Path, python: tuple[str, ...] = (sys.executable,)) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, python: tuple[str, ...] = (sys.executable,)
+) -> subprocess.CompletedProcess[str]:
     command = [*python, str(ROOT / "scripts" / "verify_copy.py"), *map(str, arguments)]
     env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd="/", timeout=120)
@@ -361,10 +412,18 @@ def test_the_exit_status_is_that_of_the_worst_path(paths: dict[str, Path]) -> No
 
 def test_people_are_told_the_place_the_version_and_the_difference(paths: dict[str, Path]) -> None:
     good, bad, unknown = (run(path) for path in paths.values())
-    code_sha256 = base64.b64encode(hashlib.sha256(paths["identical"].read_bytes()).digest()).decode()
+    code_sha256 = base64.b64encode(
+        hashlib.sha256(paths["identical"].read_bytes()).digest()
+    ).decode()
     assert good.stdout.splitlines()[0] == f"identical: {paths['identical']}, in authorizer.py"
-    assert f"version {version_of(CODE)};" in good.stdout and f"CodeSha256 {code_sha256}\n" in good.stdout
-    assert bad.stdout.startswith(f"differs: {paths['differs']}, in F\n") and "lambda a, b: True" in bad.stdout
+    assert (
+        f"version {version_of(CODE)};" in good.stdout
+        and f"CodeSha256 {code_sha256}\n" in good.stdout
+    )
+    assert (
+        bad.stdout.startswith(f"differs: {paths['differs']}, in F\n")
+        and "lambda a, b: True" in bad.stdout
+    )
     assert unknown.stdout == (
         f"cannot tell: {paths['cannot tell']}: the zip must hold one Python file and no other, "
         "but holds authorizer.py, index.py\n"
@@ -375,7 +434,9 @@ def test_people_are_told_the_place_the_version_and_the_difference(paths: dict[st
 def test_machines_get_json(paths: dict[str, Path]) -> None:
     done = run("--json", *paths.values())
     verdicts = json.loads(done.stdout)
-    assert [(verdict["path"], verdict["result"]) for verdict in verdicts] == [(str(p), r) for r, p in paths.items()]
+    assert [(verdict["path"], verdict["result"]) for verdict in verdicts] == [
+        (str(p), r) for r, p in paths.items()
+    ]
     assert all(tuple(verdict) == verify_copy.Verdict._fields for verdict in verdicts)
     assert done.returncode == 2
 
@@ -389,21 +450,33 @@ def test_what_is_no_file_is_one_line(path: str, tmp_path: Path) -> None:
 
 
 def test_another_version_is_named(tmp_path: Path) -> None:
-    old = write(tmp_path, "old.py", CODE.replace(f'__version__ = "{version_of(CODE)}"', '__version__ = "0.9.0"'))
+    old = write(
+        tmp_path,
+        "old.py",
+        CODE.replace(f'__version__ = "{version_of(CODE)}"', '__version__ = "0.9.0"'),
+    )
     none = write(tmp_path, "none.py", CODE.replace("__version__ = ", "__version__: str = "))
-    assert "version 0.9.0;" in run(old).stdout and f"has version {version_of(CODE)};" in run(old).stdout
+    assert (
+        "version 0.9.0;" in run(old).stdout
+        and f"has version {version_of(CODE)};" in run(old).stdout
+    )
     assert "version not stated;" in run(none).stdout
 
 
 def test_a_copy_is_never_run(tmp_path: Path) -> None:
     code = f"open({str(tmp_path / 'ran')!r}, 'w')\n" + CODE
     write(tmp_path, "hmac.py", code)
-    for path in (write(tmp_path, "copy.py", code), write(tmp_path, "a.zip", zipped({"authorizer.py": code}))):
+    for path in (
+        write(tmp_path, "copy.py", code),
+        write(tmp_path, "a.zip", zipped({"authorizer.py": code})),
+    ):
         assert run(path).returncode == 1
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_terminal_that_lacks_a_character_gets_it_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_lacks_a_character_gets_it_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path, "copy.py", CODE + "# caf\u00e9\n")
     command = [sys.executable, str(ROOT / "scripts" / "verify_copy.py"), str(path)]
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -419,8 +492,11 @@ def test_a_copy_cannot_command_the_terminal(tmp_path: Path) -> None:
     assert not set("\x1b\x07\u202e") & set(done.stdout)
 
 
-def test_a_python_without_pyyaml_uses_the_locked_one(paths: dict[str, Path], tmp_path: Path) -> None:
-    base = Path(sys.base_prefix, "bin", "python%d.%d" % sys.version_info[:2])  # that the virtual environment is of
+def test_a_python_without_pyyaml_uses_the_locked_one(
+    paths: dict[str, Path], tmp_path: Path
+) -> None:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    base = Path(sys.base_prefix, "bin", f"python{version}")  # that the virtual environment is of
     if not base.exists():
         pytest.skip(f"there is no {base}")
     bare = (str(base), "-S")  # without site-packages
@@ -435,8 +511,15 @@ def test_a_python_without_pyyaml_uses_the_locked_one(paths: dict[str, Path], tmp
 def test_no_damage_is_taken_for_identical(
     tmp_path_factory: pytest.TempPathFactory, at: int, byte: int, kind: str
 ) -> None:
-    """One byte changed: whatever is said, nothing is raised; and what is called identical has the text."""
-    whole = {"zip": IDENTICAL["deflated.zip"], "py": CODE.encode(), "yaml": yaml_template(CODE).encode()}[kind]
+    """One byte changed: whatever is said, nothing is raised.
+
+    And what is called identical has the text.
+    """
+    whole = {
+        "zip": IDENTICAL["deflated.zip"],
+        "py": CODE.encode(),
+        "yaml": yaml_template(CODE).encode(),
+    }[kind]
     assert isinstance(whole, bytes)
     at %= len(whole)
     damaged = whole[:at] + bytes([byte]) + whole[at + 1 :]

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """Measure the authorizer beside its peers. Needs nothing but Python 3.11 or newer, on Linux.
 
-Each measurement is a fresh process that has the modules of Lambda's runtime client loaded and logs through its
-root handler; what the handlers ask (a stand-in for the Extension, moto for Secrets Manager) runs in other processes.
-The handlers take turns, forwards and backwards; figures are medians over the runs, with the least and the greatest.
-A machine's speed changes, so take the ratios: each is the median of the ratios within one run. Deployed files are
-compiled anew, as in a new Lambda environment. A run's cold figure is the least of five cold starts.
+Each measurement is a fresh process that has the modules of Lambda's runtime client loaded and logs
+through its root handler; what the handlers ask (a stand-in for the Extension, moto for Secrets
+Manager) runs in other processes. The handlers take turns, forwards and backwards; figures are
+medians over the runs, with the least and the greatest. A machine's speed changes, so take the
+ratios: each is the median of the ratios within one run. Deployed files are compiled anew, as in a
+new Lambda environment. A run's cold figure is the least of five cold starts.
 
 Exit status: 0 all targets met, 1 a target was missed, 2 nothing could be measured.
 """
@@ -31,15 +32,20 @@ from typing import IO, Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lib.console import ROOT, colour, progress  # noqa: E402
-from lib.environments import ToolsError, environment  # noqa: E402
-from lib.standins import TOKEN, http_api_2  # noqa: E402
+from lib.console import ROOT, colour, progress
+from lib.environments import ToolsError, environment
+from lib.standins import TOKEN, http_api_2
 
 MEASURED = ROOT / "scripts" / "lab" / "measured"
 
 # What is measured, by the name it is reported by: its module, and what it asks.
-OWN, FLOOR, NAIVE = "this authorizer", "floor: digest, compare, log", "naive Extension client, urllib"
-LEAST = "floor, log record made directly"  # as the authorizer does; logger.log() looks for the calling line first
+OWN, FLOOR, NAIVE = (
+    "this authorizer",
+    "floor: digest, compare, log",
+    "naive Extension client, urllib",
+)
+# As the authorizer does; logger.log() looks for the calling line first.
+LEAST = "floor, log record made directly"
 SUBJECTS = {
     OWN: ("authorizer", "extension"),
     FLOOR: ("floor", "extension"),
@@ -55,7 +61,8 @@ PEERS = {
 
 SECRET, MEMBER = "prod/origin-key", "key"
 CURRENT, PENDING = "current-" + "c" * 24, "pending-" + "p" * 24
-PHASE_SECONDS = 1.5  # the longest that one kind of request is repeated: the slowest peer takes 0.3 s for each
+# The longest that one kind of request is repeated: the slowest peer takes 0.3 s for each.
+PHASE_SECONDS = 1.5
 BURST = 1000  # wrong keys, in one second if the handler keeps up
 BURST_SECONDS = 3.0  # the longest burst; what is then missing is extrapolated
 RESCAN_SECONDS = 1.1  # after this long a wrong key makes the authorizer look again
@@ -88,14 +95,25 @@ def event(key: str) -> dict[str, Any]:
 
 
 class Process:
-    """A process that answers one line of JSON for each. Raises RuntimeError with its last words if it ends."""
+    """A process that answers one line of JSON for each.
+
+    Raises RuntimeError with its last words if it ends.
+    """
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+            command,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
         )
-        self.questions, self.answers = cast(IO[str], self.process.stdin), cast(IO[str], self.process.stdout)
+        self.questions, self.answers = (
+            cast(IO[str], self.process.stdin),
+            cast(IO[str], self.process.stdout),
+        )
 
     def ask(self, do: str, **task: object) -> Any:
         watchdog = threading.Timer(ANSWER_SECONDS, self.process.kill)
@@ -111,7 +129,9 @@ class Process:
         if not line:
             self.process.wait()
             self.errors.seek(0)
-            raise RuntimeError((self.errors.read().strip().splitlines() or ["it did not answer in time"])[-1])
+            raise RuntimeError(
+                (self.errors.read().strip().splitlines() or ["it did not answer in time"])[-1]
+            )
         return json.loads(line)
 
     def __enter__(self) -> Process:
@@ -130,10 +150,12 @@ class Bench:
         self.python = str(python)
         self.folder = folder
         self.requests = requests
-        self.backends: dict[tuple[str, bool], tuple[Process, int]] = {}  # by kind and AWSPENDING: and its port
+        # By kind and AWSPENDING: and its port.
+        self.backends: dict[tuple[str, bool], tuple[Process, int]] = {}
         self.env = {  # and nothing else of this process's: no proxy, no profile
             "PATH": os.environ.get("PATH", ""),
-            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),  # some builds of Python do not start without
+            # Some builds of Python do not start without.
+            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
             "PYTHONDONTWRITEBYTECODE": "1",
             "SECRET_NAME": SECRET,
             "SECRET_KEY_NAME": MEMBER,
@@ -149,11 +171,18 @@ class Bench:
         }
 
     def backend(self, kind: str, pending: bool) -> tuple[Process, int]:
-        """The process that serves the secret, with or without an AWSPENDING version, and its port."""
+        """The process that serves the secret, with or without an AWSPENDING version, and its
+        port.
+        """
         if (kind, pending) not in self.backends:
             process = Process([self.python, str(MEASURED / "backend.py"), kind], self.env)
             port = process.ask(
-                "start", name=SECRET, member=MEMBER, token=TOKEN, current=CURRENT, pending=PENDING if pending else None
+                "start",
+                name=SECRET,
+                member=MEMBER,
+                token=TOKEN,
+                current=CURRENT,
+                pending=PENDING if pending else None,
             )
             self.backends[kind, pending] = process, port
         return self.backends[kind, pending]
@@ -165,7 +194,9 @@ class Bench:
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://127.0.0.1:{port}",
             "FLOOR_KEY": floor_key,
         }
-        return Process([self.python, str(self.folder / "worker.py"), module], {**self.env, **settings})
+        return Process(
+            [self.python, str(self.folder / "worker.py"), module], {**self.env, **settings}
+        )
 
     def cold(self, module: str, kind: str) -> dict[str, Any]:
         """Import and first answer of a new environment."""
@@ -178,26 +209,40 @@ class Bench:
         limits = {"count": self.requests, "seconds": PHASE_SECONDS}
         refused = {"refuse", "ResourceNotFoundException"} if module == PREDECESSOR else {"refuse"}
         colds = [self.cold(module, kind) for _ in range(COLD_STARTS)]
-        figures = {name: min(cold[name] for cold in colds) for name, value in colds[0].items() if value is not None}
+        figures = {
+            name: min(cold[name] for cold in colds)
+            for name, value in colds[0].items()
+            if value is not None
+        }
         with self.worker(module, port) as worker:
             right(worker.ask("cold", event=event(CURRENT)), {"allow"})
-            figures |= percentiles("allow", right(worker.ask("warm", event=event(CURRENT), **limits), {"allow"}))
-            figures |= percentiles("refuse", right(worker.ask("warm", event=event(""), wrong=True, **limits), refused))
+            figures |= percentiles(
+                "allow", right(worker.ask("warm", event=event(CURRENT), **limits), {"allow"})
+            )
+            figures |= percentiles(
+                "refuse", right(worker.ask("warm", event=event(""), wrong=True, **limits), refused)
+            )
             time.sleep(RESCAN_SECONDS)
             calls = process.ask("calls")
-            burst = worker.ask("warm", event=event(""), wrong=True, count=BURST, seconds=BURST_SECONDS, rate=BURST)
+            burst = worker.ask(
+                "warm", event=event(""), wrong=True, count=BURST, seconds=BURST_SECONDS, rate=BURST
+            )
             asked = len(right(burst, refused)["times_ms"])
             figures["burst_calls"] = (process.ask("calls") - calls) * BURST / asked
             if module == "authorizer":
                 times, calls = [], process.ask("calls")
                 for _ in range(SCANS):
                     time.sleep(RESCAN_SECONDS)
-                    times += right(worker.ask("warm", event=event(""), wrong=True, count=1, seconds=1), refused)["times_ms"]
+                    times += right(
+                        worker.ask("warm", event=event(""), wrong=True, count=1, seconds=1), refused
+                    )["times_ms"]
                 figures["scan_ms"] = statistics.median(times)
                 figures["scan_calls"] = (process.ask("calls") - calls) / SCANS
         with self.worker(module, self.backend(kind, True)[1], PENDING) as worker:
             right(worker.ask("cold", event=event(PENDING)), {"allow"})
-            figures |= percentiles("pending", right(worker.ask("warm", event=event(PENDING), **limits), {"allow"}))
+            figures |= percentiles(
+                "pending", right(worker.ask("warm", event=event(PENDING), **limits), {"allow"})
+            )
         return figures
 
     def close(self) -> None:
@@ -206,43 +251,61 @@ class Bench:
 
 
 def right(result: dict[str, Any], expected: set[str]) -> dict[str, Any]:
-    """``result`` without its outcomes, which must be expected ones: a wrong answer is not worth measuring."""
+    """``result`` without its outcomes, which must be expected ones: a wrong answer is not worth
+    measuring.
+    """
     wrong = set(result.pop("outcomes")) - expected
     if wrong:
-        raise RuntimeError(f"it answered {', '.join(sorted(wrong))} in place of {', '.join(sorted(expected))}")
+        raise RuntimeError(
+            f"it answered {', '.join(sorted(wrong))} in place of {', '.join(sorted(expected))}"
+        )
     return result
 
 
 def percentiles(name: str, result: dict[str, Any]) -> dict[str, float]:
     """The median and the 99th percentile of a phase, in milliseconds."""
     times = sorted(result["times_ms"])
-    return {f"{name}_p50_ms": statistics.median(times), f"{name}_p99_ms": times[math.ceil(len(times) * 0.99) - 1]}
+    return {
+        f"{name}_p50_ms": statistics.median(times),
+        f"{name}_p99_ms": times[math.ceil(len(times) * 0.99) - 1],
+    }
 
 
 def summary(runs: list[dict[str, float]]) -> Summary:
     """Median, least and greatest of each measure."""
     measured = {measure: [run[measure] for run in runs] for measure in runs[0]}
     return {
-        measure: {"median": statistics.median(values), "min": min(values), "max": max(values), "runs": values}
+        measure: {
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+            "runs": values,
+        }
         for measure, values in measured.items()
     }
 
 
 def ratio(results: dict[str, Summary], name: str, measure: str, to: str) -> float:
-    """How many times another subject's figure one subject's is: the median of the ratios of all runs."""
+    """How many times another subject's figure one subject's is: the median of the ratios of all
+    runs.
+    """
     pairs = zip(results[name][measure]["runs"], results[to][measure]["runs"])
     return float(statistics.median(figure / other for figure, other in pairs))
 
 
 def targets(results: dict[str, Summary]) -> list[dict[str, Any]]:
-    """What the authorizer shall reach: the text, what was measured, the limit, and whether it is met.
+    """What the authorizer shall reach: the text, what was measured, the limit, and whether it is
+    met.
 
     ``measured`` and ``met`` are null where a peer is missing.
     """
     peers = [name for name in results if name not in (OWN, FLOOR, LEAST)]
     boto3 = [name for name in results if name in PEERS]
     rows: list[tuple[str, float | None, float]] = []
-    for measure, text in (("allow_p50_ms", "warm allow p50"), ("refuse_p50_ms", "warm refusal p50")):
+    for measure, text in (
+        ("allow_p50_ms", "warm allow p50"),
+        ("refuse_p50_ms", "warm refusal p50"),
+    ):
         rows.append((f"{text} / floor", ratio(results, OWN, measure, FLOOR), 1.5))
         fastest = max(ratio(results, OWN, measure, name) for name in peers)
         rows.append((f"{text} / fastest peer", fastest if boto3 else None, 1.0))
@@ -253,7 +316,12 @@ def targets(results: dict[str, Summary]) -> list[dict[str, Any]]:
     scans = results[OWN]["burst_calls"]["max"] / results[OWN]["scan_calls"]["median"]
     rows.append(("scans for 1,000 wrong keys in one second, the most in a run", scans, 2.0))
     return [
-        {"target": text, "measured": value, "limit": limit, "met": None if value is None else value <= limit}
+        {
+            "target": text,
+            "measured": value,
+            "limit": limit,
+            "met": None if value is None else value <= limit,
+        }
         for text, value, limit in rows
     ]
 
@@ -269,7 +337,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table, its columns aligned."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)) + " |" for row in lines)
+    return "\n".join(
+        "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)) + " |"
+        for row in lines
+    )
 
 
 def tables(results: dict[str, Summary]) -> str:
@@ -277,39 +348,63 @@ def tables(results: dict[str, Summary]) -> str:
 
     def spread(name: str, measure: str) -> str:
         figure = results[name][measure]
-        return f"{time_text(figure['median'])} ({time_text(figure['min'])} – {time_text(figure['max'])})"
+        median, least, most = (time_text(figure[name]) for name in ("median", "min", "max"))
+        return f"{median} ({least} – {most})"
 
     def times(name: str, measure: str, to: str) -> str:
         value = ratio(results, name, measure, to)
         return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
     def number(name: str, measure: str, unit: float, digits: int) -> str:
-        return f"{results[name][measure]['median'] / unit:,.{digits}f}" if measure in results[name] else "-"
+        return (
+            f"{results[name][measure]['median'] / unit:,.{digits}f}"
+            if measure in results[name]
+            else "-"
+        )
 
     cold = table(
         ["cold", "import", "import + first answer", "× naive", "modules", "MiB"],
         [
-            [name, spread(name, "import_ms"), spread(name, "cold_ms"), times(name, "cold_ms", NAIVE),
-             number(name, "modules", 1, 0), number(name, "memory_bytes", 2**20, 1)]
+            [
+                name,
+                spread(name, "import_ms"),
+                spread(name, "cold_ms"),
+                times(name, "cold_ms", NAIVE),
+                number(name, "modules", 1, 0),
+                number(name, "memory_bytes", 2**20, 1),
+            ]
             for name in results
         ],
-    )  # fmt: skip
+    )
     warm = table(
-        ["warm", "allow p50", "× floor", "p99", "refusal p50", "× floor", "p99", "pending key p50", "p99",
-         "calls, 1,000 wrong keys"],
+        [
+            "warm",
+            "allow p50",
+            "× floor",
+            "p99",
+            "refusal p50",
+            "× floor",
+            "p99",
+            "pending key p50",
+            "p99",
+            "calls, 1,000 wrong keys",
+        ],
         [
             [name]
             + [
                 cell
                 for phase in ("allow", "refuse")
-                for cell in (spread(name, f"{phase}_p50_ms"), times(name, f"{phase}_p50_ms", FLOOR),
-                             time_text(results[name][f"{phase}_p99_ms"]["median"]))
+                for cell in (
+                    spread(name, f"{phase}_p50_ms"),
+                    times(name, f"{phase}_p50_ms", FLOOR),
+                    time_text(results[name][f"{phase}_p99_ms"]["median"]),
+                )
             ]
             + [time_text(results[name][f"pending_{at}_ms"]["median"]) for at in ("p50", "p99")]
             + [number(name, "burst_calls", 1, 0)]
             for name in results
         ],
-    )  # fmt: skip
+    )
     own = results[OWN]
     scan = (
         f"A scan before a refusal, two looks over the labels: {spread(OWN, 'scan_ms')}, "
@@ -330,7 +425,9 @@ def interpreter(peers: bool) -> tuple[Path, dict[str, str]]:
 
 def run(bench: Bench, runs: int, left_out: dict[str, str]) -> dict[str, Summary]:
     """Measure all subjects that work; those that do not go into ``left_out``, with the reason."""
-    subjects = {name: subject for name, subject in {**SUBJECTS, **PEERS}.items() if name not in left_out}
+    subjects = {
+        name: subject for name, subject in {**SUBJECTS, **PEERS}.items() if name not in left_out
+    }
     for name, subject in list(subjects.items()):  # not counted: it fills the file cache
         progress(f"starting: {name}")
         try:
@@ -353,9 +450,19 @@ def run(bench: Bench, runs: int, left_out: dict[str, str]) -> dict[str, Summary]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=7, metavar="N", help="processes for each figure (default 7)")
-    parser.add_argument("--requests", type=int, default=20_000, metavar="N", help="at most, of a kind (default 20000)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--runs", type=int, default=7, metavar="N", help="processes for each figure (default 7)"
+    )
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=20_000,
+        metavar="N",
+        help="at most, of a kind (default 20000)",
+    )
     parser.add_argument("--no-peers", action="store_true", help="only what needs no boto3")
     parser.add_argument("--json", action="store_true", help="print JSON: milliseconds, bytes")
     options = parser.parse_args()
@@ -379,15 +486,25 @@ def main() -> int:
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
             "runs": options.runs,
         }
-        print(json.dumps({**about, "results": results, "left_out": left_out, "targets": reached}, indent=2))
+        print(
+            json.dumps(
+                {**about, "results": results, "left_out": left_out, "targets": reached}, indent=2
+            )
+        )
     else:
         print(tables(results), end="\n\n")
         for name, reason in left_out.items():
             print(f"{colour('yellow', 'left out')}  {name}: {reason}")
         for row in reached:
-            words = {True: ("green", "met   "), False: ("red", "MISSED"), None: ("yellow", "not measured")}
+            words = {
+                True: ("green", "met   "),
+                False: ("red", "MISSED"),
+                None: ("yellow", "not measured"),
+            }
             measured = "" if row["measured"] is None else f"{row['measured']:.2f} "
-            print(f"{colour(*words[row['met']])}  {row['target']}: {measured}(at most {row['limit']})")
+            print(
+                f"{colour(*words[row['met']])}  {row['target']}: {measured}(at most {row['limit']})"
+            )
     return 1 if any(row["met"] is False for row in reached) else 0
 
 

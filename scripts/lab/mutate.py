@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Mutation testing of authorizer.py: change it in one place at a time, and see that a test fails for each change.
+"""Mutation testing of authorizer.py: change it in one place at a time, and see that a test fails
+for each change.
 
-Needs nothing but Python 3.11 or newer, on Linux or macOS. Not part of CI: a run takes about half an hour on two cores.
-The changes are mutmut's, and two more: a condition negated, a call left out. Each mutant is a file in a temporary
-folder at which the tests are aimed by AUTHORIZER_UNDER_TEST; they run from this checkout, so leave it alone meanwhile.
-Tests that compare authorizer.py with its own copies take no part: they would fail for any change.
+Needs nothing but Python 3.11 or newer, on Linux or macOS. Not part of CI: a run takes about half an
+hour on two cores. The changes are mutmut's, and two more: a condition negated, a call left out.
+Each mutant is a file in a temporary folder at which the tests are aimed by AUTHORIZER_UNDER_TEST;
+they run from this checkout, so leave it alone meanwhile. Tests that compare authorizer.py with its
+own copies take no part: they would fail for any change.
 
-A survivor is a gap in the tests, unless no test could tell it from the original or its effect is promised to nobody:
-such mutants are listed in scripts/lab/mutants.txt, each with the reason. They are known by the function and the text of
-the lines that change, so an entry stays good while other lines come and go.
+A survivor is a gap in the tests, unless no test could tell it from the original or its effect is
+promised to nobody: such mutants are listed in scripts/lab/mutants.txt, each with the reason. They
+are known by the function and the text of the lines that change, so an entry stays good while other
+lines come and go.
 
-Exit status: 0 all survivors are listed and no entry is out of date, 1 otherwise, 2 nothing could be tested.
+Exit status: 0 all survivors are listed and no entry is out of date, 1 otherwise, 2 nothing could be
+tested.
 """
 
 from __future__ import annotations
@@ -34,18 +38,29 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lib.console import ROOT, colour, progress  # noqa: E402
-from lib.environments import ToolsError, environment  # noqa: E402
+from lib.console import ROOT, colour, progress
+from lib.environments import ToolsError, environment
 
 CHANGED = ROOT / "authorizer.py"
 LISTED = ROOT / "scripts" / "lab" / "mutants.txt"
-# What judges a mutant: the tests that find most in the least time first; then, if it survived those and is not listed,
-# the ones that wait for time-outs and start processes.
+# What judges a mutant: the tests that find most in the least time first; then, if it survived those
+# and is not listed, the ones that wait for time-outs and start processes.
 STAGES = [
-    ["decision", "answers", "logs", "settings", "secrecy", "rotation_cases", "isolation", "headers", "comparison"],
+    [
+        "decision",
+        "answers",
+        "logs",
+        "settings",
+        "secrecy",
+        "rotation_cases",
+        "isolation",
+        "headers",
+        "comparison",
+    ],
     ["project", "faults", "rotation_model", "runtime"],
 ]
-WORDING = re.compile("[a-zA-Z],? [a-zA-Z]")  # a string with words in it is for people; no test holds it to the letter
+# A string with words in it is for people; no test holds it to the letter.
+WORDING = re.compile("[a-zA-Z],? [a-zA-Z]")
 TEST_SECONDS = 30  # the longest test takes eight; one that takes longer is an endless loop
 STAGE_SECONDS = 300  # whatever else hangs
 
@@ -53,7 +68,9 @@ RUNNING: set[Any] = set()  # the processes that run tests now
 
 
 class Mutant(NamedTuple):
-    """A changed text of authorizer.py, and by what it is known: its function and the lines that differ."""
+    """A changed text of authorizer.py, and by what it is known: its function and the lines that
+    differ.
+    """
 
     name: str
     code: str
@@ -96,11 +113,14 @@ def mutants(original: str) -> Iterator[Mutant]:
             continue
         texts.add(code)
         function: Any = mutation.contained_by_top_level_function
-        lines = list(difflib.unified_diff(original.splitlines(), code.splitlines(), n=0, lineterm=""))[2:]
+        lines = list(
+            difflib.unified_diff(original.splitlines(), code.splitlines(), n=0, lineterm="")
+        )[2:]
         difference = "\n".join(f"{line[0]} {line[1:].strip()}" for line in lines if line[0] in "-+")
         name = f"@ {getattr(getattr(function, 'name', None), 'value', 'module')}\n{difference}"
         known[name] += 1
-        again = f" ({known[name]})" if known[name] > 1 else ""  # the same change of an equal line further down
+        # The same change of an equal line further down.
+        again = f" ({known[name]})" if known[name] > 1 else ""
         yield Mutant(name.replace("\n", f"{again}\n", 1), code)
 
 
@@ -117,12 +137,17 @@ def listed() -> dict[str, str]:
                 raise ToolsError(f"{LISTED.name} has an entry twice:\n{text}")
             reasons[text] = reason
         elif text:
-            raise ToolsError(f"{LISTED.name} has a paragraph that is neither a reason nor a mutant:\n{text}")
+            raise ToolsError(
+                f"{LISTED.name} has a paragraph that is neither a reason nor a mutant:\n{text}"
+            )
     return reasons
 
 
 def run_tests(subject: str, stage: list[str], output: str, limit: int) -> None:
-    """Run tests of one file, none longer than ``limit`` seconds: a process's whole work. Its exit status is pytest's."""
+    """Run tests of one file, none longer than ``limit`` seconds: a process's whole work.
+
+    Its exit status is pytest's.
+    """
     import pytest
 
     os.setsid()  # so that whatever the tests start can be ended with them
@@ -130,11 +155,16 @@ def run_tests(subject: str, stage: list[str], output: str, limit: int) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(ROOT)
-    sys.dont_write_bytecode = False  # pytest keeps the tests that it has rewritten for the next mutant
+    # Pytest keeps the tests that it has rewritten for the next mutant.
+    sys.dont_write_bytecode = False
     os.environ["AUTHORIZER_UNDER_TEST"] = subject
     options = ["-x", "-q", "-p", "no:cacheprovider"]
-    options += [f"--override-ini=faulthandler_timeout={limit}", "--override-ini=faulthandler_exit_on_timeout=true"]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of Hypothesis, which is loaded once for all
+    options += [
+        f"--override-ini=faulthandler_timeout={limit}",
+        "--override-ini=faulthandler_exit_on_timeout=true",
+    ]
+    # Of Hypothesis, which is loaded once for all.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     sys.exit(pytest.main([*options, *[f"tests/test_{name}.py" for name in stage]]))
 
 
@@ -147,12 +177,17 @@ def end(process: Any) -> None:
 
 
 def judge(mutant: Mutant, stages: list[list[str]], method: Any) -> tuple[str, str]:
-    """Whether a mutant was "killed", "timed out" or "survived", and what the tests printed last. Raises ToolsError."""
+    """Whether a mutant was "killed", "timed out" or "survived", and what the tests printed last.
+
+    Raises ToolsError.
+    """
     with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as name:
         subject, output = Path(name, "authorizer.py"), Path(name, "output")
         subject.write_text(mutant.code, "utf-8")
         for stage in stages:
-            process = method.Process(target=run_tests, args=(str(subject), stage, str(output), TEST_SECONDS))
+            process = method.Process(
+                target=run_tests, args=(str(subject), stage, str(output), TEST_SECONDS)
+            )
             process.start()
             RUNNING.add(process)
             process.join(STAGE_SECONDS)
@@ -171,7 +206,10 @@ def judge(mutant: Mutant, stages: list[list[str]], method: Any) -> tuple[str, st
 
 
 def test(jobs: int, match: str) -> int:
-    """Test all mutants whose names hold ``match``; print the summary and return the exit status. Raises ToolsError."""
+    """Test all mutants whose names hold ``match``.
+
+    Print the summary and return the exit status. Raises ToolsError.
+    """
     started = time.monotonic()
     method = multiprocessing.get_context("forkserver")
     method.set_forkserver_preload(["pytest", "hypothesis"])
@@ -180,9 +218,13 @@ def test(jobs: int, match: str) -> int:
     results: dict[str, str] = {}
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for outcome, printed in pool.map(judge, [Mutant("", original)] * jobs, [STAGES] * jobs, [method] * jobs):
+            for outcome, printed in pool.map(
+                judge, [Mutant("", original)] * jobs, [STAGES] * jobs, [method] * jobs
+            ):
                 if outcome != "survived":
-                    raise ToolsError(f"the tests must pass before a mutant can fail them:\n{printed}")
+                    raise ToolsError(
+                        f"the tests must pass before a mutant can fail them:\n{printed}"
+                    )
             running = {}
             for mutant in mutants(original):
                 if match in mutant.name:
@@ -194,14 +236,18 @@ def test(jobs: int, match: str) -> int:
             for future in as_completed(running):
                 name, (outcome, _) = running[future], future.result()
                 results[name] = outcome
-                counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(results.values()).items())
-                progress(f"{time.monotonic() - started:5.0f} s, {len(results)} of {len(running)}: {counts}")
+                counts = ", ".join(
+                    f"{count} {outcome}" for outcome, count in Counter(results.values()).items()
+                )
+                passed = f"{time.monotonic() - started:5.0f} s"
+                progress(f"{passed}, {len(results)} of {len(running)}: {counts}")
                 if outcome == "survived" and name not in reasons:
                     progress("")
                     print(f"{colour('red', 'survived')} {name}\n", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(RUNNING):  # they have sessions of their own, which an interrupt does not reach
+            # They have sessions of their own, which an interrupt does not reach.
+            for process in set(RUNNING):
                 end(process)
             raise
         finally:
@@ -209,22 +255,33 @@ def test(jobs: int, match: str) -> int:
     survivors = {name for name, outcome in results.items() if outcome == "survived"}
     stale = [name for name in reasons if match in name and name not in survivors]
     for name in stale:
-        print(f"{colour('red', 'out of date')}: {LISTED.name} lists what {results.get(name, 'is no mutant')}\n{name}\n")
+        became = results.get(name, "is no mutant")
+        print(f"{colour('red', 'out of date')}: {LISTED.name} lists what {became}\n{name}\n")
     counted = Counter(results.values())
     print(f"{len(results)} mutants in {time.monotonic() - started:.0f} s on {jobs} workers")
-    print(
-        f"{counted['killed']:5} killed\n{counted['timed out']:5} timed out\n{counted['survived']:5} survived, of which"
-    )
-    print(f"{len(survivors & set(reasons)):5}   are listed with a reason\n{len(survivors - set(reasons)):5}   are not")
+    print(f"{counted['killed']:5} killed\n{counted['timed out']:5} timed out")
+    print(f"{counted['survived']:5} survived, of which")
+    print(f"{len(survivors & set(reasons)):5}   are listed with a reason")
+    print(f"{len(survivors - set(reasons)):5}   are not")
     print(f"{len(stale):5} entries of {LISTED.name} are out of date")
     return 1 if stale or survivors - set(reasons) else 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants at once (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--match", default="", metavar="TEXT", help="only the mutants whose changed lines hold this text"
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="mutants at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--match",
+        default="",
+        metavar="TEXT",
+        help="only the mutants whose changed lines hold this text",
     )
     arguments = parser.parse_args()
     if arguments.jobs < 1:

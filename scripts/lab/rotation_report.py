@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Run seeded rotations in virtual time under a straightforward port and under the authorizer; compare what clients saw.
+"""Run seeded rotations in virtual time under a straightforward port and under the authorizer;
+compare what clients saw.
 
-The port asks for AWSCURRENT, then AWSPENDING, on every request. The authorizer is authorizer.py itself. Both meet the
-same rotations: a rotator that finishes at once or waits, AWSPENDING left behind or removed, API Gateway caching for
-0, 300 or 3,600 s, CloudFront switching its edges over up to ten minutes, four execution environments, and a wrong key
-with every rightful one. Exits with 1 if the authorizer, set up as its template does, refused a rightful request.
+The port asks for AWSCURRENT, then AWSPENDING, on every request. The authorizer is authorizer.py
+itself. Both meet the same rotations: a rotator that finishes at once or waits, AWSPENDING left
+behind or removed, API Gateway caching for 0, 300 or 3,600 s, CloudFront switching its edges over up
+to ten minutes, four execution environments, and a wrong key with every rightful one. Exits with 1
+if the authorizer, set up as its template does, refused a rightful request.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lib.console import colour, progress  # noqa: E402
-from lib.rotation import START, Environment, VirtualGateway, Knobs, Port, VirtualWorld  # noqa: E402
-from lib.standins import CURRENT, PENDING, PREVIOUS  # noqa: E402
+from lib.console import colour, progress
+from lib.rotation import START, Environment, Knobs, Port, VirtualGateway, VirtualWorld
+from lib.standins import CURRENT, PENDING, PREVIOUS
 
 OLDEST, OLD, NEW = "oldest-key-of-the-report", "old-key-of-the-report", "new-key-of-the-report"
 BEFORE = 120.0  # seconds of traffic before the rotation
@@ -50,7 +52,10 @@ POLICIES = [
 
 
 class Rotation(NamedTuple):
-    """One rotation, the same for every policy. Instants are in seconds after the new key's creation."""
+    """One rotation, the same for every policy.
+
+    Instants are in seconds after the new key's creation.
+    """
 
     gateway: int
     finish: float  # when AWSCURRENT moves
@@ -99,13 +104,21 @@ class Run:
         """``pace`` is the time between two requests through CloudFront, in seconds."""
         self.rotation = rotation
         self.pace = pace
-        self.world = VirtualWorld(Knobs(gateway=rotation.gateway, ttl=policy.ttl), latencies=[(0.003, 0.002), (0.008, 0.004)])
+        self.world = VirtualWorld(
+            Knobs(gateway=rotation.gateway, ttl=policy.ttl),
+            latencies=[(0.003, 0.002), (0.008, 0.004)],
+        )
         self.gateway = VirtualGateway(self.world)
         self.environments = [policy.kind(self.world) for _ in range(4)]
         self.seen: list[Seen] = []
 
-    def run(self, watch: Callable[[Run], object] = lambda run: None, end: float | None = None) -> None:
-        """Let it happen, until ``end`` if given. ``watch`` is called before every request through CloudFront."""
+    def run(
+        self, watch: Callable[[Run], object] = lambda run: None, end: float | None = None
+    ) -> None:
+        """Let it happen, until ``end`` if given.
+
+        ``watch`` is called before every request through CloudFront.
+        """
         world, rotation = self.world, self.rotation
         dice = random.Random(rotation.seed)  # nosec B311
         world.put(OLDEST)
@@ -121,7 +134,9 @@ class Run:
             self.ask(NEW if self.elapsed() >= dice.choice(rotation.edges) else OLD, dice)
             if self.elapsed() > max(rotation.edges) and dice.random() < 0.2:
                 self.ask(OLD, dice, probe=True)
-            self.ask(dice.choice(["wrong-key-one", "wrong-key-two", f"wrong-key-{dice.random()}"]), dice)
+            self.ask(
+                dice.choice(["wrong-key-one", "wrong-key-two", f"wrong-key-{dice.random()}"]), dice
+            )
         while not end and self.elapsed() < rotation.finish + PROBES:
             world.advance(30.0)
             self.ask(NEW, dice)
@@ -144,7 +159,9 @@ class Run:
                 since = seen.at
         if since is not None:
             outage = max(outage, rightful[-1].at - since)
-        old = [seen.at for seen in self.seen if seen.key in (OLD, "probe") and seen.outcome == "allow"]
+        old = [
+            seen.at for seen in self.seen if seen.key in (OLD, "probe") and seen.outcome == "allow"
+        ]
         return Result(
             refused=sum(seen.outcome == "refuse" for seen in rightful),
             outage=outage,
@@ -163,11 +180,15 @@ def compare(seed: int) -> list[Result]:
 
 
 def table(rotations: int, seed: int) -> tuple[str, bool]:
-    """The comparison as a Markdown table, and whether the authorizer with TTL 0 refused nothing wrongly."""
+    """The comparison as a Markdown table, and whether the authorizer with TTL 0 refused nothing
+    wrongly.
+    """
     results: list[list[Result]] = [[] for _ in POLICIES]
     progress(f"rotation 1 of {rotations}")
     with ProcessPoolExecutor() as pool:
-        for number, of_one in enumerate(pool.map(compare, range(seed * 1_000_000, seed * 1_000_000 + rotations)), 1):
+        for number, of_one in enumerate(
+            pool.map(compare, range(seed * 1_000_000, seed * 1_000_000 + rotations)), 1
+        ):
             progress(f"rotation {min(number + 1, rotations)} of {rotations}")
             for row, result in zip(results, of_one):
                 row.append(result)
@@ -223,7 +244,15 @@ class Picture:
         self.parts: list[str] = []
         self.y = 24.0
 
-    def text(self, at: float, y: float, text: str, size: int = 12, anchor: str = "start", bold: bool = False) -> None:
+    def text(
+        self,
+        at: float,
+        y: float,
+        text: str,
+        size: int = 12,
+        anchor: str = "start",
+        bold: bool = False,
+    ) -> None:
         weight = ' font-weight="bold"' if bold else ""
         self.parts.append(
             f'<text x="{at}" y="{y}" font-size="{size}" text-anchor="{anchor}"{weight}>'
@@ -238,10 +267,15 @@ class Picture:
     def name(self, text: str, height: float) -> None:
         self.text(LEFT - 10, self.y + height / 2 + 4, text, anchor="end")
 
-    def bar(self, start: float, end: float, y: float, height: float, key: str, text: str = "") -> None:
+    def bar(
+        self, start: float, end: float, y: float, height: float, key: str, text: str = ""
+    ) -> None:
         width = round(x(end) - x(start), 1)
         if width > 0:
-            self.parts.append(f'<rect x="{x(start)}" y="{y}" width="{width}" height="{height}" fill="{COLOURS[key]}"/>')
+            self.parts.append(
+                f'<rect x="{x(start)}" y="{y}" width="{width}" height="{height}" '
+                f'fill="{COLOURS[key]}"/>'
+            )
             if text and width > 60:
                 self.text(x(start) + 6, y + height / 2 + 4, text, 11)
 
@@ -251,7 +285,9 @@ class Picture:
     def marks(self, outcome: str, path: str) -> None:
         if path:
             fill = "none" if outcome == "refuse" else MARKS[outcome][0]
-            self.parts.append(f'<path d="{path}" fill="{fill}" stroke="{MARKS[outcome][0]}" stroke-width="1.4"/>')
+            self.parts.append(
+                f'<path d="{path}" fill="{fill}" stroke="{MARKS[outcome][0]}" stroke-width="1.4"/>'
+            )
 
 
 def labels(picture: Picture, world: VirtualWorld, zero: float) -> None:
@@ -328,9 +364,11 @@ def policy_lanes(picture: Picture, policy: Policy, what: str) -> None:
         ("wrong keys", []),
     ):
         picture.name(name, 18)
-        picture.parts.append(f'<path d="M{LEFT},{picture.y + 9}H{WIDTH - RIGHT}" stroke="{FAINT}"/>')
+        picture.parts.append(
+            f'<path d="M{LEFT},{picture.y + 9}H{WIDTH - RIGHT}" stroke="{FAINT}"/>'
+        )
         for at, key, outcome in run.seen:
-            if FROM <= at <= TO and (key in wanted or not wanted and key.startswith("wrong")):
+            if FROM <= at <= TO and (key in wanted or (not wanted and key.startswith("wrong"))):
                 paths[outcome] += picture.mark(outcome, x(at), picture.y + 9)
         picture.y += 18
     for outcome, path in paths.items():
@@ -344,12 +382,18 @@ def svg() -> str:
     picture.text(16, picture.y + 4, title, 17, bold=True)
     picture.y += 26
     at = 16
-    for outcome, text in (("allow", "allowed"), ("refuse", "refused (403)"), ("error", "cannot know (500)")):
+    for outcome, text in (
+        ("allow", "allowed"),
+        ("refuse", "refused (403)"),
+        ("error", "cannot know (500)"),
+    ):
         picture.marks(outcome, picture.mark(outcome, at + 5, picture.y))
         picture.text(at + 16, picture.y + 4, text)
         at += 40 + 7 * len(text)
     for key in (OLD, NEW):
-        picture.parts.append(f'<rect x="{at}" y="{picture.y - 7}" width="22" height="13" fill="{COLOURS[key]}"/>')
+        picture.parts.append(
+            f'<rect x="{at}" y="{picture.y - 7}" width="22" height="13" fill="{COLOURS[key]}"/>'
+        )
         picture.text(at + 28, picture.y + 4, NAMES[key])
         at += 100
     picture.text(at + 10, picture.y + 4, "API Gateway caches allows and refusals for 300 s.")
@@ -361,7 +405,10 @@ def svg() -> str:
     labels(picture, world_run.world, world_run.zero)
     picture.heading("CloudFront: rolls the new key out over nine minutes")
     edges(picture)
-    picture.heading("Straightforward port: AWSCURRENT, then AWSPENDING, on every request; Extension caches for 300 s")
+    picture.heading(
+        "Straightforward port: AWSCURRENT, then AWSPENDING, on every request; "
+        "Extension caches for 300 s"
+    )
     policy_lanes(picture, POLICIES[0], "4 Extensions' caches")
     picture.heading("This authorizer: AWSPREVIOUS accepted for 900 s; Extension's cache off")
     policy_lanes(picture, POLICIES[-1], "4 snapshots")
@@ -372,7 +419,8 @@ def svg() -> str:
         picture.text(x(minute * 60.0), bottom + 16, f"{minute} min", 11, "middle")
     ground = [
         f'<path d="{lines}" stroke="{FAINT}" stroke-width="0.7"/>',
-        f'<rect x="{x(OUTAGE[0])}" y="{top}" width="{round(x(sum(OUTAGE)) - x(OUTAGE[0]), 1)}" height="{bottom - top}" '
+        f'<rect x="{x(OUTAGE[0])}" y="{top}" '
+        f'width="{round(x(sum(OUTAGE)) - x(OUTAGE[0]), 1)}" height="{bottom - top}" '
         'fill="#fbe9c6"/>',
     ]
     picture.text(x(OUTAGE[0] + OUTAGE[1] / 2), top + 8, "Secrets Manager fails", 11, "middle")
@@ -382,7 +430,8 @@ def svg() -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
         f'width="{WIDTH}" height="{height:.0f}" '
-        f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" fill="{INK}" role="img">\n'
+        f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" '
+        f'fill="{INK}" role="img">\n'
         "<title>A key rotation under a straightforward port and under this authorizer</title>\n"
         f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:.0f}" rx="8" '
         f'fill="{PAPER}" stroke="{FAINT}"/>\n' + "\n".join(ground + picture.parts) + "\n</svg>\n"
@@ -403,10 +452,18 @@ def write(path: Path, text: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rotations", type=int, default=200, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the rotations (default: %(default)s)")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw one rotation instead, into this file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rotations", type=int, default=200, metavar="N", help="how many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the rotations (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="draw one rotation instead, into this file"
+    )
     options = parser.parse_args()
     if options.rotations < 1:
         parser.error("--rotations must be at least 1")
@@ -414,14 +471,18 @@ def main() -> int:
         try:
             write(options.svg, svg())
         except OSError as error:
-            print(f"rotation_report.py: cannot write {options.svg}: {error.strerror}", file=sys.stderr)
+            print(
+                f"rotation_report.py: cannot write {options.svg}: {error.strerror}", file=sys.stderr
+            )
             return 1
         print(f"Wrote {options.svg}")
         return 0
     text, good = table(options.rotations, options.seed)
     print(text)
     if not good:
-        print(colour("red", "The authorizer with TTL 0 refused rightful requests."), file=sys.stderr)
+        print(
+            colour("red", "The authorizer with TTL 0 refused rightful requests."), file=sys.stderr
+        )
     return 0 if good else 1
 
 

@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Look for a timing leak: does the time of a refusal tell how much of the key was right, or how long the key is?
+"""Look for a timing leak: does the time of a refusal tell how much of the key was right, or how
+long the key is?
 
-As dudect does: samples of two classes in random order, the slowest ones cropped at several percentiles, and Welch's
-t-test on each crop. |t| above 4.5 means that the classes differ. What is timed is the comparison alone and the whole
-refusal through handler(), and as a control a comparison with ==, which must be caught or the run says nothing.
+As dudect does: samples of two classes in random order, the slowest ones cropped at several
+percentiles, and Welch's t-test on each crop. |t| above 4.5 means that the classes differ. What is
+timed is the comparison alone and the whole refusal through handler(), and as a control a comparison
+with ==, which must be caught or the run says nothing.
 
-A wrong key's own length does show, since a longer one takes longer to digest: its sender knows it anyway. What must
-not show is whether it is the secret's length: so equal keys are timed against secrets of different lengths.
+A wrong key's own length does show, since a longer one takes longer to digest: its sender knows it
+anyway. What must not show is whether it is the secret's length: so equal keys are timed against
+secrets of different lengths.
 
-Exit status: 0 no leak seen and the control caught, 1 a leak seen, 2 the control was not caught or nothing could be
-timed. A report on one machine at one time, not a proof: repeat it before believing a t near the threshold.
+Exit status: 0 no leak seen and the control caught, 1 a leak seen, 2 the control was not caught or
+nothing could be timed. A report on one machine at one time, not a proof: repeat it before believing
+a t near the threshold.
 """
 
 from __future__ import annotations
@@ -43,7 +47,9 @@ THRESHOLD = 4.5
 CROPS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)  # of the samples are kept, the fastest ones
 LENGTH = 32  # characters of the secret; what the rotators in use make
 OTHER_LENGTH = 64  # of the other secret
-LONG = 8192  # characters: what == needs to show in Python, where one comparison takes some 50 ns whatever it finds
+# Characters: what == needs to show in Python, where one comparison takes some 50 ns whatever it
+# finds.
+LONG = 8192
 BATCH = 1000  # samples prepared, then timed, in one go
 ALPHABET = string.ascii_letters + string.digits
 
@@ -58,9 +64,13 @@ def random_key(length: int) -> str:
 
 
 def wrong_key(secret: str, shared: int) -> str:
-    """A key of the secret's length that has its first ``shared`` characters and none of the others in place."""
+    """A key of the secret's length that has its first ``shared`` characters and none of the
+    others in place.
+    """
     drawn = zip(random_key(len(secret) - shared), secret[shared:])
-    rest = [wrong if wrong != right else ALPHABET[ALPHABET.index(right) - 1] for wrong, right in drawn]
+    rest = [
+        wrong if wrong != right else ALPHABET[ALPHABET.index(right) - 1] for wrong, right in drawn
+    ]
     return "".join([*secret[:shared], *rest])
 
 
@@ -96,7 +106,10 @@ def welch(first: list[int], second: list[int]) -> float:
 
 
 def variance(sample: list[int]) -> float:
-    """The sample's variance. That of the standard library computes with fractions, far too slowly for so many."""
+    """The sample's variance.
+
+    That of the standard library computes with fractions, far too slowly for so many.
+    """
     mean = fmean(sample)
     return fsum((value - mean) ** 2 for value in sample) / (len(sample) - 1)
 
@@ -122,9 +135,13 @@ def warm_authorizer(secret: str, port: int) -> authorizer.Authorizer:
 
 
 def snapshot(one: authorizer.Authorizer, secret: str) -> dict[str, authorizer.Reading]:
-    """A new reading of a secret: where it lies in memory must not be what tells two secrets apart."""
+    """A new reading of a secret: where it lies in memory must not be what tells two secrets
+    apart.
+    """
     stage = authorizer.CURRENT
-    return {stage: authorizer.Reading(stage, "version-1", one.digest(secret), 0.0, authorizer.now())}
+    return {
+        stage: authorizer.Reading(stage, "version-1", one.digest(secret), 0.0, authorizer.now())
+    }
 
 
 def comparison(one: authorizer.Authorizer, secret: str, key: str) -> Sample:
@@ -156,28 +173,47 @@ def equals(secret: str, keys: list[str]) -> Sample:
     return lambda: secret == key
 
 
-def judge(what: str, classes: Mapping[str, Make], pairs: list[tuple[str, str, str]], samples: int) -> list[Result]:
-    """A result for each pair: the names of two classes, and what a high t means ("leak", "control", or why nothing)."""
+def judge(
+    what: str, classes: Mapping[str, Make], pairs: list[tuple[str, str, str]], samples: int
+) -> list[Result]:
+    """A result for each pair: the names of two classes, and what a high t means ("leak",
+    "control", or why nothing).
+    """
     measured = dict(zip(classes, times(list(classes.values()), samples, what)))
     results = []
     for first, second, meaning in pairs:
         t = greatest_t(measured[first], measured[second])
         medians = [sorted(measured[name])[len(measured[name]) // 2] for name in (first, second)]
-        results.append({"what": what, "classes": [first, second], "t": t, "meaning": meaning, "medians_ns": medians})
+        results.append(
+            {
+                "what": what,
+                "classes": [first, second],
+                "t": t,
+                "meaning": meaning,
+                "medians_ns": medians,
+            }
+        )
     return results
 
 
 def controls(samples: int) -> list[Result]:
-    """What is seen of ``==``: on a key so long that it must show, and on one of the usual length."""
+    """What is seen of ``==``: on a key so long that it must show, and on one of the usual
+    length.
+    """
     none, last = "no character right", "all but the last right"
     results = []
-    for length, meaning in ((LONG, "control"), (LENGTH, "for comparison: a key of the usual length")):
+    for length, meaning in (
+        (LONG, "control"),
+        (LENGTH, "for comparison: a key of the usual length"),
+    ):
         secret = random_key(length)
         classes = {
             name: partial(equals, secret, [wrong_key(secret, shared) for _ in range(64)])
             for name, shared in ((none, 0), (last, length - 1))
         }
-        results += judge(f"control: == on {length} characters", classes, [(none, last, meaning)], samples)
+        results += judge(
+            f"control: == on {length} characters", classes, [(none, last, meaning)], samples
+        )
     return results
 
 
@@ -186,7 +222,10 @@ def measure(samples: int, one: authorizer.Authorizer, secret: str) -> list[Resul
     none, half, last = "no character right", "half right", "all but the last right"
     other = random_key(OTHER_LENGTH)
     results = []
-    for what, sample in (("comparison: digest and find", comparison), ("warm refusal: handler", refusal)):
+    for what, sample in (
+        ("comparison: digest and find", comparison),
+        ("warm refusal: handler", refusal),
+    ):
 
         def wrong(shared: int, sample: Timed = sample) -> Sample:
             return sample(one, secret, wrong_key(secret, shared))
@@ -195,12 +234,16 @@ def measure(samples: int, one: authorizer.Authorizer, secret: str) -> list[Resul
             return sample(one, live, random_key(length))
 
         classes: dict[str, Make] = {
-            none: partial(wrong, 0), half: partial(wrong, LENGTH // 2), last: partial(wrong, LENGTH - 1)
-        }  # fmt: skip
+            none: partial(wrong, 0),
+            half: partial(wrong, LENGTH // 2),
+            last: partial(wrong, LENGTH - 1),
+        }
         pairs = [(none, half, "leak"), (none, last, "leak"), (half, last, "leak")]
         for length in (LENGTH, OTHER_LENGTH):
             names = [f"key of {length}, secret of {len(live)}" for live in (secret, other)]
-            classes |= {name: partial(unrelated, length, live) for name, live in zip(names, (secret, other))}
+            classes |= {
+                name: partial(unrelated, length, live) for name, live in zip(names, (secret, other))
+            }
             pairs.append((names[0], names[1], "leak"))
         pairs.append((pairs[-2][0], pairs[-1][0], "the key's own length, which its sender knows"))
         results += judge(what, classes, pairs, samples)
@@ -208,25 +251,41 @@ def measure(samples: int, one: authorizer.Authorizer, secret: str) -> list[Resul
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=100_000, metavar="N", help="of each class (default 100000)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the order and the keys (default 1)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--samples", type=int, default=100_000, metavar="N", help="of each class (default 100000)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the order and the keys (default 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     if options.samples < 10:
         parser.error("--samples must be at least 10")
     random.seed(options.seed)
     # The lines are formatted and written as in Lambda, but to nowhere.
-    logging.basicConfig(stream=open(os.devnull, "w"), format="[%(levelname)s]\t%(asctime)s\t%(message)s")
+    logging.basicConfig(
+        stream=open(os.devnull, "w"), format="[%(levelname)s]\t%(asctime)s\t%(message)s"
+    )
     secret = random_key(LENGTH)
     backend = [sys.executable, str(MEASURED / "backend.py"), "extension"]
     with Process(backend, dict(os.environ)) as process:
-        port = process.ask("start", name="leak/test", member="key", token=TOKEN, current=secret, pending=None)
-        results = controls(options.samples) + measure(options.samples, warm_authorizer(secret, port), secret)
+        port = process.ask(
+            "start", name="leak/test", member="key", token=TOKEN, current=secret, pending=None
+        )
+        results = controls(options.samples) + measure(
+            options.samples, warm_authorizer(secret, port), secret
+        )
     caught, leak = verdict(results)
     if options.json:
         about = {"samples": options.samples, "seed": options.seed, "threshold": THRESHOLD}
-        print(json.dumps({**about, "results": results, "control_caught": caught, "leak_seen": leak}, indent=2))
+        print(
+            json.dumps(
+                {**about, "results": results, "control_caught": caught, "leak_seen": leak}, indent=2
+            )
+        )
     else:
         print("\n".join(lines(results)))
         print(f"\nControl {'caught' if caught else 'NOT CAUGHT: this run says nothing'}; ", end="")
@@ -253,7 +312,8 @@ def lines(results: list[Result]) -> list[str]:
         first, second = row["medians_ns"]
         note = "" if row["meaning"] in ("leak", "control") else f" ({row['meaning']})"
         shown.append(
-            f"{colour(hue, f'{word:<10}')}  t {row['t']:8.1f}   median {first:6d} and {second:6d} ns   "
+            f"{colour(hue, f'{word:<10}')}  t {row['t']:8.1f}   "
+            f"median {first:6d} and {second:6d} ns   "
             f"{row['what']}: {' / '.join(row['classes'])}{note}"
         )
     return shown

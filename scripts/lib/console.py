@@ -20,6 +20,9 @@ def colour(name: str, text: str) -> str:
 
 
 def progress(text: str) -> None:
-    """Show ``text`` in place of the last progress line, on standard error; "" clears it. Nothing without a terminal."""
+    """Show ``text`` in place of the last progress line, on standard error.
+
+    "" clears it. Nothing without a terminal.
+    """
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Copies of authorizer.py in templates and zips: what ``package.py`` makes and ``verify_copy.py`` checks."""
+"""Copies of authorizer.py in templates and zips: what ``package.py`` makes and
+``verify_copy.py`` checks.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from lib.console import ROOT
 
 MAX_TEMPLATE_BYTES = 1_048_576  # CloudFormation's own limit, for templates in a bucket
 MAX_DIRECT_BYTES = 51_200  # CloudFormation's limit for a template that is passed directly
-FUNCTION_CODE = {"AWS::Lambda::Function": ("Code", "ZipFile"), "AWS::Serverless::Function": ("InlineCode",)}
+FUNCTION_CODE = {
+    "AWS::Lambda::Function": ("Code", "ZipFile"),
+    "AWS::Serverless::Function": ("InlineCode",),
+}
 
 
 class CopyError(Exception):
@@ -26,7 +31,9 @@ class NeedsYaml(Exception):
 
 
 def source(name: str, root: Path = ROOT) -> bytes:
-    """A text file of the checkout with the newlines it has in git, whatever the checkout made of them."""
+    """A text file of the checkout with the newlines it has in git, whatever the checkout made of
+    them.
+    """
     return (root / name).read_bytes().replace(b"\r\n", b"\n")
 
 
@@ -39,18 +46,22 @@ def version_of(code: str) -> str | None:
 def parse_template(text: str) -> dict[str, Any]:
     """A template as CloudFormation reads it: JSON, or YAML with ``!Sub x`` as ``{"Fn::Sub": "x"}``.
 
-    All scalars of a YAML template are strings. Raises CopyError for what CloudFormation would not take, or
-    could change by a macro before it uses it; NeedsYaml.
+    All scalars of a YAML template are strings. Raises CopyError for what CloudFormation would not
+    take, or could change by a macro before it uses it; NeedsYaml.
     """
     try:
         document = json.loads(text, object_pairs_hook=_mapping)
     except (ValueError, RecursionError):
         document = _parse_yaml(text)
     if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
-        raise CopyError("it is neither Python, nor a zip, nor a CloudFormation template (it has no Resources)")
+        raise CopyError(
+            "it is neither Python, nor a zip, nor a CloudFormation template (it has no Resources)"
+        )
     transform = document.get("Transform", "AWS::Serverless-2016-10-31")
     if transform not in ("AWS::Serverless-2016-10-31", ["AWS::Serverless-2016-10-31"]):
-        raise CopyError("its Transform names a macro, which can change the code before it is deployed")
+        raise CopyError(
+            "its Transform names a macro, which can change the code before it is deployed"
+        )
     return document
 
 
@@ -63,7 +74,9 @@ def _mapping(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
         if key in mapping:
             raise CopyError(f"it has a mapping with two entries {key[:60]!r}")
         if key == "Fn::Transform":
-            raise CopyError("it has an Fn::Transform, which can change the code before it is deployed")
+            raise CopyError(
+                "it has an Fn::Transform, which can change the code before it is deployed"
+            )
         mapping[key] = value
     return mapping
 
@@ -97,18 +110,26 @@ def _parse_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
-        raise CopyError(f"it is neither Python, nor a zip, nor readable as JSON or YAML{place}") from None
+        raise CopyError(
+            f"it is neither Python, nor a zip, nor readable as JSON or YAML{place}"
+        ) from None
     except RecursionError:
         raise CopyError("it is nested too deeply for a template") from None
 
 
 def inlined_code(template: dict[str, Any]) -> dict[str, Any]:
-    """The inlined code of functions by their logical ids: a ``str``, or the mapping of an intrinsic function."""
+    """The inlined code of functions by their logical ids: a ``str``, or the mapping of an
+    intrinsic function.
+    """
     found: dict[str, Any] = {}
     for name, resource in template["Resources"].items():
         kind = resource.get("Type") if isinstance(resource, dict) else None
         value: Any = resource
-        for step in ("Properties", *FUNCTION_CODE[kind]) if isinstance(kind, str) and kind in FUNCTION_CODE else ():
+        for step in (
+            ("Properties", *FUNCTION_CODE[kind])
+            if isinstance(kind, str) and kind in FUNCTION_CODE
+            else ()
+        ):
             value = value.get(step) if isinstance(value, dict) else None
         if value is not None and value is not resource:
             found[name] = value
@@ -116,7 +137,9 @@ def inlined_code(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_all(folder: Path, files: dict[str, bytes]) -> None:
-    """Put files into a folder, made if missing: each appears whole, and none if one cannot be written."""
+    """Put files into a folder, made if missing: each appears whole, and none if one cannot be
+    written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as name:
         parts = Path(name)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Virtual environments with locked tools, so that every script is one command on a machine that has only Python."""
+"""Virtual environments with locked tools, so that every script is one command on a machine that
+has only Python.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ class ToolsError(Exception):
 
 
 def environment(python: str, group: str = "dev") -> Path:
-    """The interpreter of a virtual environment with scripts/locks/GROUP.txt; made, or made anew, where that is due.
+    """The interpreter of a virtual environment with scripts/locks/GROUP.txt; made, or made anew,
+    where that is due.
 
     ``python`` is the interpreter to make it with. Raises ToolsError.
     """
     version = subprocess.run(
-        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
+        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     lock = ROOT / "scripts" / "locks" / f"{group}.txt"
     folder = ROOT / ".venv" / (version if group == "dev" else f"{group}-{version}")
@@ -31,7 +37,8 @@ def environment(python: str, group: str = "dev") -> Path:
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and interpreter.exists():
         return interpreter
-    print(f"Installing {lock.relative_to(ROOT)} for Python {version} into {folder.relative_to(ROOT)} ...", file=sys.stderr)
+    what, where = lock.relative_to(ROOT), folder.relative_to(ROOT)
+    print(f"Installing {what} for Python {version} into {where} ...", file=sys.stderr)
     try:
         subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
     except subprocess.CalledProcessError:
@@ -41,6 +48,8 @@ def environment(python: str, group: str = "dev") -> Path:
     try:
         subprocess.run([*pip, "--require-hashes", "--requirement", str(lock)], check=True)
     except subprocess.CalledProcessError:
-        raise ToolsError(f"{lock.relative_to(ROOT)} could not be installed; is a Python package index reachable?") from None
+        raise ToolsError(
+            f"{lock.relative_to(ROOT)} could not be installed; is a Python package index reachable?"
+        ) from None
     stamp.write_text(wanted)
     return interpreter

@@ -1,45 +1,57 @@
 # SPDX-License-Identifier: MIT
-"""The system around the authorizer in virtual time, and a judge of every answer that comes out of it.
+"""The system around the authorizer in virtual time, and a judge of every answer that comes out of
+it.
 
-The real authorizer.py runs in it unmodified: each execution environment is a fresh module whose ``time`` and
-``Connection`` are replaced. Nothing sleeps. Time passes while a label is read, and what is due meanwhile happens
-then: labels move and outages begin and end between two reads of one scan. Times are in seconds.
+The real authorizer.py runs in it unmodified: each execution environment is a fresh module whose
+``time`` and
+``Connection`` are replaced. Nothing sleeps. Time passes while a label is read, and what is due
+meanwhile happens then: labels move and outages begin and end between two reads of one scan. Times
+are in seconds.
 
 Terms, for a key K and an instant t:
 
-rightful   A version with the usable key K bears AWSPENDING or AWSCURRENT at t; or it bears AWSPREVIOUS, and the
+rightful   A version with the usable key K bears AWSPENDING or AWSCURRENT at t; or it bears
+AWSPREVIOUS, and the
            CreatedDate of the version that bears AWSCURRENT plus ACCEPT_PREVIOUS_SECONDS is after t.
-arrived    When a request reaches the execution environment; ``answered`` is when its answer leaves it.
-SKEW       How far an environment's wall clock may be off. With it at 0 (and TTL at 0) all holds without exception.
-TTL        SECRETS_MANAGER_TTL, the Extension's own cache.
+arrived    When a request reaches the execution environment; ``answered`` is when its answer leaves
+it. SKEW       How far an environment's wall clock may be off. With it at 0 (and TTL at 0) all holds
+without exception. TTL        SECRETS_MANAGER_TTL, the Extension's own cache.
 
 What ``Judge`` holds every answer to:
 
-(a) A refused K was not rightful all the time from before ``arrived`` - 1 - 2 SKEW until ``answered``.
-    With TTL > 0, weaker: no version with K bore one and the same label from before ``arrived`` - 1 - TTL - 2 SKEW.
-(b) An allowed K was rightful at an instant between ``arrived`` - BOUND - TTL - 2 SKEW and ``answered``. BOUND is
-    CACHE_SECONDS or, if for this request or up to a second before a reading failed, or found AWSCURRENT without a
-    usable key, the larger of CACHE_SECONDS and MAX_STALE_SECONDS. AWSPREVIOUS alone counts only if the time that it had then is not over at ``arrived``.
-    With TTL > 0, weaker: it counts whatever the date of AWSCURRENT was then, as the Extension may give an older
+(a) A refused K was not rightful all the time from before ``arrived`` - 1 - 2 SKEW until
+``answered``.
+    With TTL > 0, weaker: no version with K bore one and the same label from before ``arrived`` - 1
+    - TTL - 2 SKEW.
+(b) An allowed K was rightful at an instant between ``arrived`` - BOUND - TTL - 2 SKEW and
+``answered``. BOUND is
+    CACHE_SECONDS or, if for this request or up to a second before a reading failed, or found
+    AWSCURRENT without a usable key, the larger of CACHE_SECONDS and MAX_STALE_SECONDS. AWSPREVIOUS
+    alone counts only if the time that it had then is not over at ``arrived``. With TTL > 0, weaker:
+    it counts whatever the date of AWSCURRENT was then, as the Extension may give an older
     AWSPREVIOUS beside a younger AWSCURRENT.
-(c) A refusal rests on two whole looks over the labels, all read after ``arrived`` - 1 - 2 SKEW, from Secrets Manager
+(c) A refusal rests on two whole looks over the labels, all read after ``arrived`` - 1 - 2 SKEW,
+from Secrets Manager
     at most TTL earlier.
-(d) One scan takes at most BUDGET / 0.05 + 6 calls to the Extension (4 without AWSPREVIOUS): BUDGET is 1, or 3 while
-    no reading is younger than the larger of CACHE_SECONDS and MAX_STALE_SECONDS. Without failures it takes 6 (4), or half as many if the first look finds the key; each time
-    that a look finds the labels on other versions than the look before adds one look. In one
-    environment there is no scan for 1 s after the end of one that failed; and while no label moves, no outage
-    begins or ends and AWSPREVIOUS does not stop counting, 1 s between two scans that end in a refusal, and
+(d) One scan takes at most BUDGET / 0.05 + 6 calls to the Extension (4 without AWSPREVIOUS): BUDGET
+is 1, or 3 while
+    no reading is younger than the larger of CACHE_SECONDS and MAX_STALE_SECONDS. Without failures
+    it takes 6 (4), or half as many if the first look finds the key; each time that a look finds the
+    labels on other versions than the look before adds one look. In one environment there is no scan
+    for 1 s after the end of one that failed; and while no label moves, no outage begins or ends and
+    AWSPREVIOUS does not stop counting, 1 s between two scans that end in a refusal, and
     CACHE_SECONDS between two that find their key, unless one of the other kind came between them.
 (e) What comes out is an allow, a refusal or SecretUnavailableError.
 
-Through API Gateway, which keeps an answer for GATEWAY seconds after ``answered``, (a) and (b) become: a K that has
-been rightful for more than GATEWAY + 1 + SCAN is not refused, and a K that has not been for more than GATEWAY + SCAN
-and the larger of CACHE_SECONDS and MAX_STALE_SECONDS is not allowed; plus TTL each. SCAN is the time that an answer
-takes, 3 at most.
+Through API Gateway, which keeps an answer for GATEWAY seconds after ``answered``, (a) and (b)
+become: a K that has been rightful for more than GATEWAY + 1 + SCAN is not refused, and a K that has
+not been for more than GATEWAY + SCAN and the larger of CACHE_SECONDS and MAX_STALE_SECONDS is not
+allowed; plus TTL each. SCAN is the time that an answer takes, 3 at most.
 
-One limit is the platform's, not the rule's, and the worlds that tests generate keep to it: within one scan there is
-at most one disturbance, that is an outage, or a label that moves against its direction of travel (see ``GAP``). Two
-failures that hit just both readings of AWSPENDING, while AWSCURRENT between them can be read, look like absence.
+One limit is the platform's, not the rule's, and the worlds that tests generate keep to it: within
+one scan there is at most one disturbance, that is an outage, or a label that moves against its
+direction of travel (see ``GAP``). Two failures that hit just both readings of AWSPENDING, while
+AWSCURRENT between them can be read, look like absence.
 """
 
 from __future__ import annotations
@@ -74,7 +86,8 @@ PAUSE = 0.05  # between two tries to read a label
 GAP = SCAN + 0.001  # between two disturbances, so that no scan meets two
 
 OUTAGES: dict[str, tuple[int, bytes]] = {  # what a reading meets: 0 for no answer at all
-    "absent": (400, GENERIC_ERROR),  # Secrets Manager fails: the Extension says what it says of a missing label
+    # Secrets Manager fails: the Extension says what it says of a missing label.
+    "absent": (400, GENERIC_ERROR),
     "refused": (0, b"refused"),
     "hang": (0, b"hang"),
     "500": (500, b""),
@@ -105,10 +118,13 @@ class Span(NamedTuple):
 
 
 class VirtualWorld(Clock):
-    """A secret, its history, outages, and the one true clock. ``latencies`` are of one reading, used in turn:
+    """A secret, its history, outages, and the one true clock. ``latencies`` are of one reading,
+    used in turn:
     until Secrets Manager looks, and from then until the answer is there."""
 
-    def __init__(self, knobs: Knobs = Knobs(), latencies: Iterable[tuple[float, float]] = ((0.005, 0.005),)) -> None:
+    def __init__(
+        self, knobs: Knobs = Knobs(), latencies: Iterable[tuple[float, float]] = ((0.005, 0.005),)
+    ) -> None:
         super().__init__()
         self.knobs = knobs
         self.now = START
@@ -118,7 +134,8 @@ class VirtualWorld(Clock):
         self.history: list[Span] = [Span(START, {}, 0.0)]
         self.events: list[tuple[float, int, Callable[[], object]]] = []
         self.outage: str | None = None
-        self.readings: list[tuple[int, Callable[[], object]]] = []  # readings to come, and what follows them
+        # Readings to come, and what follows them.
+        self.readings: list[tuple[int, Callable[[], object]]] = []
         self.disturbed: list[float] = []  # when a label moved or an outage began or ended
         self.order = itertools.count()
         self.environment = {
@@ -140,7 +157,10 @@ class VirtualWorld(Clock):
         heapq.heappush(self.events, (max(when, self.now), next(self.order), action))
 
     def after(self, readings: int, action: Callable[[], object]) -> None:
-        """Let something happen just after Secrets Manager was asked that many more times; 0 is now."""
+        """Let something happen just after Secrets Manager was asked that many more times.
+
+        0 is now.
+        """
         if readings:
             self.readings.append((readings, action))
         else:
@@ -148,7 +168,9 @@ class VirtualWorld(Clock):
 
     def was_read(self) -> None:
         due = [action for readings, action in self.readings if readings == 1]
-        self.readings = [(readings - 1, action) for readings, action in self.readings if readings > 1]
+        self.readings = [
+            (readings - 1, action) for readings, action in self.readings if readings > 1
+        ]
         for action in due:
             action()
 
@@ -167,7 +189,9 @@ class VirtualWorld(Clock):
 
     def put(self, key: str | None, stage: str = CURRENT) -> str:
         """A new version with that key, or with no value yet, under a label; its id."""
-        version_id = self.secret.put_string(json.dumps({self.secret.member: key}) if key else None, stage)
+        version_id = self.secret.put_string(
+            json.dumps({self.secret.member: key}) if key else None, stage
+        )
         if key:
             self.keys[version_id] = key
         self.changed()
@@ -179,7 +203,9 @@ class VirtualWorld(Clock):
         self.changed()
 
     def fill(self, key: str) -> None:
-        """Give the version under AWSPENDING its value: what createSecret does when it is tried again."""
+        """Give the version under AWSPENDING its value: what createSecret does when it is tried
+        again.
+        """
         version_id = self.secret.labels[PENDING]
         self.secret.versions[version_id].string = json.dumps({self.secret.member: key})
         self.keys[version_id] = key
@@ -206,7 +232,9 @@ class VirtualWorld(Clock):
     def changed(self) -> None:
         """Note what the labels are on now."""
         labels = self.secret.labels
-        keys = {stage: self.keys[version] for stage, version in labels.items() if version in self.keys}
+        keys = {
+            stage: self.keys[version] for stage, version in labels.items() if version in self.keys
+        }
         created = self.secret.versions[labels[CURRENT]].created if CURRENT in labels else 0.0
         self.history.append(Span(self.now, keys, created))
         self.disturbed.append(self.now)
@@ -223,19 +251,32 @@ class VirtualWorld(Clock):
     # What is known of the past
 
     def changed_since(self, moment: float) -> bool:
-        """Whether a label moved, an outage began or ended, or AWSPREVIOUS stopped counting, at or after an instant."""
+        """Whether a label moved, an outage began or ended, or AWSPREVIOUS stopped counting, at
+        or after an instant.
+        """
         grace = self.knobs.accept_previous
         ends = [span.current_created + grace for span in self.history if grace]
-        return any(moment <= other <= self.now + self.knobs.skew for other in [*self.disturbed, *ends])
+        return any(
+            moment <= other <= self.now + self.knobs.skew for other in [*self.disturbed, *ends]
+        )
 
     def unusable(self, moment: float) -> bool:
-        """Whether AWSCURRENT was on a version without a usable key at an instant, or right before or after it."""
+        """Whether AWSCURRENT was on a version without a usable key at an instant, or right
+        before or after it.
+        """
         ends = [span.start for span in self.history[1:]] + [float("inf")]
-        spans = [span for span, end in zip(self.history, ends) if span.start - EPSILON <= moment <= end + EPSILON]
+        spans = [
+            span
+            for span, end in zip(self.history, ends)
+            if span.start - EPSILON <= moment <= end + EPSILON
+        ]
         return any(CURRENT not in span.keys for span in spans)
 
     def rightful(self, key: str, margin: float = 0.0) -> list[tuple[float, float]]:
-        """When ``key`` was rightful until now, as intervals that do not touch; ``margin`` lengthens AWSPREVIOUS."""
+        """When ``key`` was rightful until now, as intervals that do not touch.
+
+        ``margin`` lengthens AWSPREVIOUS.
+        """
         return self._intervals(lambda span: self._rightful_until(span, key, margin))
 
     def _rightful_until(self, span: Span, key: str, margin: float) -> float:
@@ -250,7 +291,9 @@ class VirtualWorld(Clock):
         return 0.0
 
     def acceptable(self, key: str, arrived: float, margin: float) -> list[tuple[float, float]]:
-        """When a reading could have been made that lets ``key`` in at ``arrived``, if it is not too old."""
+        """When a reading could have been made that lets ``key`` in at ``arrived``, if it is not
+        too old.
+        """
 
         def until(span: Span) -> float:
             until = self._rightful_until(span, key, margin)
@@ -292,7 +335,8 @@ class Read(NamedTuple):
 
     at: float  # when the Extension answered, from its cache or not
     stage: str
-    good: bool  # the Extension gave a version, or said that a label other than AWSCURRENT is on none
+    # The Extension gave a version, or said that a label other than AWSCURRENT is on none.
+    good: bool
     data_at: float  # when Secrets Manager was asked
 
 
@@ -319,7 +363,8 @@ AUTHORIZER = compiled()
 
 
 class Environment:
-    """An execution environment: its clocks, its Extension with its cache, and the code that answers.
+    """An execution environment: its clocks, its Extension with its cache, and the code that
+    answers.
 
     It stands in for the module ``time`` of that code.
     """
@@ -362,7 +407,9 @@ class Environment:
 
     def outcome(self, key: str, milliseconds: int) -> str:
         try:
-            answer = self.module.handler({"headers": {"x-origin-verify": key}}, Context(milliseconds))
+            answer = self.module.handler(
+                {"headers": {"x-origin-verify": key}}, Context(milliseconds)
+            )
         except self.module.SecretUnavailableError:
             return "error"
         return {True: "allow", False: "refuse"}[answer["isAuthorized"]]
@@ -370,12 +417,23 @@ class Environment:
     def read(self, stage: str, deadline: float) -> tuple[int, bytes]:
         """What the Extension answers for one label. Raises OSError as the network would."""
         before, after = next(self.world.latencies)
-        world, at, data_at, status, body, good = self.world, self.world.now, self.world.now, 0, b"", False
+        world, at, data_at, status, body, good = (
+            self.world,
+            self.world.now,
+            self.world.now,
+            0,
+            b"",
+            False,
+        )
         try:
             self.spend(before, deadline)
             at = data_at = world.now
             fetched, cached = self.cache.get(stage, (0.0, b""))
-            if cached and at < fetched + world.knobs.ttl and world.outage in (None, OF_SECRETS_MANAGER):
+            if (
+                cached
+                and at < fetched + world.knobs.ttl
+                and world.outage in (None, OF_SECRETS_MANAGER)
+            ):
                 data_at, status, body = fetched, 200, cached
             elif world.outage:
                 status, body = OUTAGES[world.outage]
@@ -429,7 +487,9 @@ class Wire:
 
 
 class Port(Environment):
-    """The straightforward port of the predecessor: AWSCURRENT, then AWSPENDING, on every request."""
+    """The straightforward port of the predecessor: AWSCURRENT, then AWSPENDING, on every
+    request.
+    """
 
     def load(self, code: CodeType) -> None:
         return None
@@ -484,11 +544,17 @@ class Scan(NamedTuple):
 
 def gap(reads: list[Read]) -> bool:
     """Whether the last try of a label was in vain."""
-    return any(not read.good and read.stage != later for read, later in zip(reads, [*[r.stage for r in reads[1:]], ""]))
+    return any(
+        not read.good and read.stage != later
+        for read, later in zip(reads, [*[r.stage for r in reads[1:]], ""])
+    )
 
 
 class Judge:
-    """Holds the answers of one environment to the invariants, or to some of them. Raises BrokenPromiseError."""
+    """Holds the answers of one environment to the invariants, or to some of them.
+
+    Raises BrokenPromiseError.
+    """
 
     def __init__(self, environment: Environment, letters: str = "abcd") -> None:
         self.letters = letters
@@ -502,7 +568,10 @@ class Judge:
         """Ask the environment, and judge its answer."""
         knobs = self.world.knobs
         since = self.world.now - max(knobs.cache, knobs.max_stale) + SCAN + 2 * knobs.skew
-        known = any(read.good and read.stage == CURRENT and read.at > since for read in self.environment.reads)
+        known = any(
+            read.good and read.stage == CURRENT and read.at > since
+            for read in self.environment.reads
+        )
         answer = self.environment.ask(key, milliseconds)
         if answer.reads and (answer.outcome == "error" or gap(answer.reads)):
             self.failed = answer.answered
@@ -525,18 +594,28 @@ class Judge:
         if outcome == "refuse":
             for start, end in self.spells(key):
                 wrong = start < arrived - behind - RESCAN and end > self.world.now
-                self.require(not wrong, "a", shown, f"through API VirtualGateway, rightful since {start - START:.3f}")
+                self.require(
+                    not wrong,
+                    "a",
+                    shown,
+                    f"through API VirtualGateway, rightful since {start - START:.3f}",
+                )
         elif outcome == "allow":
-            late = arrived - max((end for _, end in self.world.rightful(key, knobs.skew)), default=-float("inf"))
+            late = arrived - max(
+                (end for _, end in self.world.rightful(key, knobs.skew)), default=-float("inf")
+            )
             most = behind + max(knobs.cache, knobs.max_stale)
-            self.require(late <= most, "b", shown, f"through API VirtualGateway, not rightful for {late:.3f}")
+            self.require(
+                late <= most, "b", shown, f"through API VirtualGateway, not rightful for {late:.3f}"
+            )
         return outcome
 
     def require(self, good: bool, letter: str, answer: Answer, text: str) -> None:
         if not good and letter in self.letters:
             key, outcome, arrived, answered, _ = answer
             raise BrokenPromiseError(
-                letter, f"{outcome} of {key} from {arrived - START:.3f} to {answered - START:.3f}: {text}"
+                letter,
+                f"{outcome} of {key} from {arrived - START:.3f} to {answered - START:.3f}: {text}",
             )
 
     def spells(self, key: str) -> list[tuple[float, float]]:
@@ -544,7 +623,11 @@ class Judge:
         if not self.world.knobs.ttl:
             return self.world.rightful(key, -self.world.knobs.skew)
         stages = (PENDING, CURRENT, PREVIOUS)
-        return [spell for stage in stages for spell in self.world.borne(key, stage, -self.world.knobs.skew)]
+        return [
+            spell
+            for stage in stages
+            for spell in self.world.borne(key, stage, -self.world.knobs.skew)
+        ]
 
     def refusal(self, answer: Answer) -> None:
         """(a) and (c)."""
@@ -554,7 +637,11 @@ class Judge:
             wrong = start < since - ttl - EPSILON and end > answer.answered
             self.require(not wrong, "a", answer, f"it has been rightful since {start - START:.3f}")
         first = since - EPSILON
-        fresh = [read for read in self.environment.reads if read.at >= first and read.data_at >= first - ttl]
+        fresh = [
+            read
+            for read in self.environment.reads
+            if read.at >= first and read.data_at >= first - ttl
+        ]
         stages = " ".join(read.stage for read in fresh if read.good and read.stage != PREVIOUS)
         two_looks = " ".join([PENDING, CURRENT] * 2)
         self.require(two_looks in stages, "c", answer, f"it rests on {stages or 'nothing'}")
@@ -567,19 +654,32 @@ class Judge:
             bound = float(max(knobs.cache, knobs.max_stale))
         ends = [end for _, end in self.world.acceptable(answer.key, answer.arrived, knobs.skew)]
         late = answer.arrived - max(ends, default=-float("inf"))
-        self.require(late <= bound + knobs.ttl + 2 * knobs.skew + EPSILON, "b", answer, f"not rightful for {late:.3f}")
+        self.require(
+            late <= bound + knobs.ttl + 2 * knobs.skew + EPSILON,
+            "b",
+            answer,
+            f"not rightful for {late:.3f}",
+        )
 
     def rate(self, answer: Answer, known: bool) -> None:
         """(d)."""
         knobs = self.world.knobs
         most = (RESCAN if known else SCAN) / PAUSE + 2 * (3 if knobs.accept_previous else 2)
-        self.require(len(answer.reads) <= most, "d", answer, f"{len(answer.reads)} calls in one scan")
-        kind = "failed" if self.failed == answer.answered else {"allow": "found", "refuse": "refused"}[answer.outcome]
+        self.require(
+            len(answer.reads) <= most, "d", answer, f"{len(answer.reads)} calls in one scan"
+        )
+        kind = (
+            "failed"
+            if self.failed == answer.answered
+            else {"allow": "found", "refuse": "refused"}[answer.outcome]
+        )
         slack = 2 * knobs.skew + EPSILON
         for scan in reversed(self.scans):  # the last one that failed
             if scan.outcome == "failed":
                 late = answer.arrived - scan.answered
-                self.require(late > RESCAN - slack, "d", answer, f"a scan {late:.3f} s after a failed one")
+                self.require(
+                    late > RESCAN - slack, "d", answer, f"a scan {late:.3f} s after a failed one"
+                )
                 break
         apart = {"found": knobs.cache, "refused": RESCAN, "failed": 0.0}[kind]
         for scan in reversed(self.scans):  # those since the last one that ended otherwise
@@ -587,5 +687,10 @@ class Judge:
                 break
             late = answer.arrived - scan.arrived
             moved = self.world.changed_since(scan.arrived - knobs.ttl - slack)
-            self.require(late > apart - slack or moved, "d", answer, f"a scan {late:.3f} s after one that {kind}")
+            self.require(
+                late > apart - slack or moved,
+                "d",
+                answer,
+                f"a scan {late:.3f} s after one that {kind}",
+            )
         self.scans.append(Scan(answer.arrived, answer.answered, kind))

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""The authorizer as Lambda runs it: called by AWS's own runtime client, awslambdaric, in a process of its own.
+"""The authorizer as Lambda runs it: called by AWS's own runtime client, awslambdaric, in a process
+of its own.
 
-``RuntimeApi``  the side of Lambda that the client talks to: hands out invocations, takes what comes of them.
-``Function``    such a process, with the environment variables that Lambda sets and no others, and its log lines.
+``RuntimeApi``  the side of Lambda that the client talks to: hands out invocations, takes what comes
+of them.
+``Function``    such a process, with the environment variables that Lambda sets and no others, and
+its log lines.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,9 +29,11 @@ from typing import Any, NamedTuple
 from lib.standins import SUBJECT, TOKEN, Extension, Request, Server
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:authorizer"
-PATIENCE = 30.0  # seconds until a test gives up: generous, as it only matters when something is broken
+# Seconds until a test gives up: generous, as it only matters when something is broken.
+PATIENCE = 30.0
 
-# What the client puts before each message on the telemetry channel; the level is known only if it was configured.
+# What the client puts before each message on the telemetry channel; the level is known only if it
+# was configured.
 FRAME_LEVELS = {0xA55A0003: ""} | {
     base + 4 * step: level
     for base in (0xA55A000A, 0xA55A000B)  # JSON, text
@@ -62,11 +68,15 @@ class Line(NamedTuple):
 
 
 class RuntimeApi(Server):
-    """A Lambda Runtime API. Hands each event to the worker that waits longest; keeps all that is posted."""
+    """A Lambda Runtime API.
+
+    Hands each event to the worker that waits longest; keeps all that is posted.
+    """
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.events: list[tuple[str, int, bytes]] = []  # request id, milliseconds to the deadline, JSON
+        # Request id, milliseconds to the deadline, JSON.
+        self.events: list[tuple[str, int, bytes]] = []
         self.waiting: list[Request] = []  # workers that wait for an event, longest first
         self.open: set[str] = set()  # ids of the invocations without an outcome
         self.posted: list[Posted] = []
@@ -84,10 +94,15 @@ class RuntimeApi(Server):
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         parts = request.path.split("/")[1:]
         with self.changed:
-            if parts == ["2018-06-01", "runtime", "invocation", "next"] and request.command == "GET":
+            if (
+                parts == ["2018-06-01", "runtime", "invocation", "next"]
+                and request.command == "GET"
+            ):
                 self.waiting.append(request)
                 self.changed.notify_all()
-                self.changed.wait_for(lambda: self.closed or (self.events and self.waiting[0] is request))
+                self.changed.wait_for(
+                    lambda: self.closed or (self.events and self.waiting[0] is request)
+                )
                 self.waiting.remove(request)
                 self.changed.notify_all()
                 if self.closed:
@@ -98,10 +113,17 @@ class RuntimeApi(Server):
             elif parts == ["2018-06-01", "runtime", "restore", "next"] and request.command == "GET":
                 self.restores += 1
                 return request.send(200, b"")
-            elif parts[:3] == ["2018-06-01", "runtime", "invocation"] and parts[3] in self.open and len(parts) == 5:
+            elif (
+                parts[:3] == ["2018-06-01", "runtime", "invocation"]
+                and parts[3] in self.open
+                and len(parts) == 5
+            ):
                 self.open.remove(parts[3])
                 return self.keep(request, parts[4], parts[3], body)
-            elif parts[:2] == ["2018-06-01", "runtime"] and parts[2:] in (["init", "error"], ["restore", "error"]):
+            elif parts[:2] == ["2018-06-01", "runtime"] and parts[2:] in (
+                ["init", "error"],
+                ["restore", "error"],
+            ):
                 return self.keep(request, "/".join(parts[2:]), "", body)
             else:
                 return request.send(400, b'{"errorType": "InvalidRequestID"}')
@@ -139,10 +161,12 @@ class RuntimeApi(Server):
 
 
 class Function:
-    """``python -m awslambdaric`` beside an Extension. ``settings`` are added to what Lambda sets; None takes away.
+    """``python -m awslambdaric`` beside an Extension. ``settings`` are added to what Lambda sets;
+    None takes away.
 
-    ``telemetry`` is whether log lines go to the channel that Lambda gives the client, or to standard output, as for
-    several workers. ``module`` is the name of the authorizer's file in the deployment package.
+    ``telemetry`` is whether log lines go to the channel that Lambda gives the client, or to
+    standard output, as for several workers. ``module`` is the name of the authorizer's file in the
+    deployment package.
     """
 
     def __init__(
@@ -161,7 +185,8 @@ class Function:
         python = f"{sys.version_info[0]}.{sys.version_info[1]}"
         environment: dict[str, str | None] = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH"),  # some builds of Python do not start without
+            # Some builds of Python do not start without.
+            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH"),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
             "LAMBDA_TASK_ROOT": str(task_root),
@@ -186,7 +211,10 @@ class Function:
             **settings,
         }
         output = folder / uuid.uuid4().hex
-        self.files = {name: output.with_suffix(f".{name}").open("w+b") for name in ("stdout", "stderr", "telemetry")}
+        self.files = {
+            name: output.with_suffix(f".{name}").open("w+b")
+            for name in ("stdout", "stderr", "telemetry")
+        }
         channel = self.files["telemetry"].fileno()
         if telemetry:
             environment["_LAMBDA_TELEMETRY_LOG_FD"] = str(channel)
@@ -205,12 +233,13 @@ class Function:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it had ended by itself
         self.process.wait()
         self.api.stop()
         printed = os.pread(self.files["stderr"].fileno(), 1 << 24, 0).decode()
@@ -219,15 +248,21 @@ class Function:
         assert kind or not printed, printed  # all that there is to say goes through logging
 
     def wait(self, what: Callable[[], object], to: str) -> None:
-        """Wait until the Runtime API has seen something. Raises AssertionError if it does not come."""
+        """Wait until the Runtime API has seen something.
+
+        Raises AssertionError if it does not come.
+        """
         until = time.monotonic() + PATIENCE
         with self.api.changed:
-            while not self.api.changed.wait_for(what, 0.1):  # in turns, to notice the end of the process
+            # In turns, to notice the end of the process.
+            while not self.api.changed.wait_for(what, 0.1):
                 if self.process.poll() is not None or time.monotonic() > until:
                     break
             happened = what()
         state = self.process.poll()
-        assert happened, f"the function did not {to}; exit status {state}, output:\n{self.output().decode()}"
+        assert happened, (
+            f"the function did not {to}; exit status {state}, output:\n{self.output().decode()}"
+        )
 
     def start(self, workers: int = 1) -> None:
         """Wait until that many workers have started and ask for an invocation."""
@@ -249,13 +284,17 @@ class Function:
         return b"".join(os.pread(file.fileno(), 1 << 24, 0) for file in self.files.values())
 
     def messages(self) -> list[tuple[str, str]]:
-        """Every message logged so far, ours and the client's, with the level that its frame says."""
+        """Every message logged so far, ours and the client's, with the level that its frame
+        says.
+        """
         messages: list[tuple[str, str]] = []
         data = os.pread(self.files["telemetry"].fileno(), 1 << 24, 0)
         while data:
             end = FRAME_HEADER + int.from_bytes(data[4:8], "big")
             assert len(data) >= end
-            messages.append((FRAME_LEVELS[int.from_bytes(data[:4], "big")], data[FRAME_HEADER:end].decode()))
+            messages.append(
+                (FRAME_LEVELS[int.from_bytes(data[:4], "big")], data[FRAME_HEADER:end].decode())
+            )
             data = data[end:]
         standard = os.pread(self.files["stdout"].fileno(), 1 << 24, 0).decode()
         return messages + [("", line) for line in re.findall(r"[^\n]*\n|[^\n]+\Z", standard)]
@@ -277,7 +316,9 @@ class Function:
                 match = TEXT_LINE.fullmatch(message)
                 assert match and len(message.splitlines()) == 1, message
                 level, _, request_id, text = match.groups()
-                lines.append(Line(level, request_id, text, dict(TEXT_FIELD.findall(text)), frame_level))
+                lines.append(
+                    Line(level, request_id, text, dict(TEXT_FIELD.findall(text)), frame_level)
+                )
         return lines
 
     def decisions(self) -> list[Line]:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Stand-ins for the AWS parts around the authorizer, for scripts and tests; nothing to install.
 
-``Secret``     a secret in Secrets Manager: versions, and staging labels that move as the service moves them.
-``Extension``  the AWS Parameters and Secrets Lambda Extension, over real HTTP on 127.0.0.1, with faults.
-``Gateway``    an API Gateway HTTP API with a Lambda authorizer and its result cache, over real HTTP.
+``Secret``     a secret in Secrets Manager: versions, and staging labels that move as the service
+moves them.
+``Extension``  the AWS Parameters and Secrets Lambda Extension, over real HTTP on 127.0.0.1, with
+faults.
+``Gateway``    an API Gateway HTTP API with a Lambda authorizer and its result cache, over real
+HTTP.
 ``Clock``      both clocks of a machine, which can be moved on.
 ``http_api_2`` and its like make the events that API Gateway sends to an authorizer.
 """
@@ -42,7 +45,8 @@ BAD_TOKEN = b"bad session token or header key"
 
 
 class Clock:
-    """Stands in for the module ``time``: the real clocks, plus what they were moved on by (seconds).
+    """Stands in for the module ``time``: the real clocks, plus what they were moved on by
+    (seconds).
 
     ``sleep`` moves them on instead of waiting, unless the sleep is to be ``real``.
     """
@@ -50,7 +54,8 @@ class Clock:
     def __init__(self, real: bool = False) -> None:
         self.real = real
         self.moved = 0.0  # both clocks
-        self.wall_moved = 0.0  # the wall clock alone: an environment that was frozen, or a corrected clock
+        # The wall clock alone: an environment that was frozen, or a corrected clock.
+        self.wall_moved = 0.0
 
     def time(self) -> float:
         return time.time() + self.moved + self.wall_moved
@@ -67,9 +72,14 @@ class Clock:
 
 
 class Version:
-    """A version of a secret: a string, or a binary, or no value yet. ``created`` is in seconds since 1970."""
+    """A version of a secret: a string, or a binary, or no value yet.
 
-    def __init__(self, created: float, string: str | None = None, binary: str | None = None) -> None:
+    ``created`` is in seconds since 1970.
+    """
+
+    def __init__(
+        self, created: float, string: str | None = None, binary: str | None = None
+    ) -> None:
         self.created = created
         self.string = string
         self.binary = binary  # base64
@@ -78,7 +88,9 @@ class Version:
 class Secret:
     """A secret in Secrets Manager. Labels move as in its documentation on staging labels."""
 
-    def __init__(self, name: str = "prod/origin-key", member: str = "key", clock: Clock | None = None) -> None:
+    def __init__(
+        self, name: str = "prod/origin-key", member: str = "key", clock: Clock | None = None
+    ) -> None:
         self.name = name
         self.arn = f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}-AbCdEf"
         self.member = member
@@ -87,11 +99,18 @@ class Secret:
         self.labels: dict[str, str] = {}  # staging label: version id
 
     def put(self, key: object, stage: str = CURRENT) -> str:
-        """Store a key in a new version under a staging label (PutSecretValue); return the version's id."""
+        """Store a key in a new version under a staging label (PutSecretValue).
+
+        Return the version's id.
+        """
         return self.put_string(json.dumps({self.member: key}), stage)
 
-    def put_string(self, string: str | None, stage: str = CURRENT, binary: str | None = None) -> str:
-        """Like ``put``, with the whole SecretString, a SecretBinary, or neither: a version without a value."""
+    def put_string(
+        self, string: str | None, stage: str = CURRENT, binary: str | None = None
+    ) -> str:
+        """Like ``put``, with the whole SecretString, a SecretBinary, or neither: a version
+        without a value.
+        """
         version_id = str(uuid.uuid4())
         self.versions[version_id] = Version(self.clock.time(), string, binary)
         self.label(stage, version_id)
@@ -104,7 +123,10 @@ class Secret:
         self.labels[stage] = version_id
 
     def finish(self, keep_pending: bool = True) -> None:
-        """finishSecret: the pending version becomes the current one. AWSPENDING stays on it or goes: both happen."""
+        """finishSecret: the pending version becomes the current one.
+
+        AWSPENDING stays on it or goes: both happen.
+        """
         self.label(CURRENT, self.labels[PENDING])
         if not keep_pending:
             self.unlabel(PENDING)
@@ -116,7 +138,11 @@ class Secret:
     def answer(self, secret_id: str, stage: str) -> tuple[int, bytes]:
         """What the Extension answers for one label: status and body."""
         version = self.versions.get(self.labels.get(stage, ""))
-        if secret_id not in (self.name, self.arn) or not version or (version.string is None and version.binary is None):
+        if (
+            secret_id not in (self.name, self.arn)
+            or not version
+            or (version.string is None and version.binary is None)
+        ):
             return 400, GENERIC_ERROR
         version_id = self.labels[stage]
         created = datetime.fromtimestamp(version.created, timezone.utc)
@@ -128,14 +154,18 @@ class Secret:
                 "SecretBinary": version.binary,
                 "SecretString": version.string,
                 "VersionId": version_id,
-                "VersionStages": [label for label, labelled in self.labels.items() if labelled == version_id],
+                "VersionStages": [
+                    label for label, labelled in self.labels.items() if labelled == version_id
+                ],
                 "ResultMetadata": {},
             }
         ).encode()
 
 
 class Server:
-    """An HTTP server on a loopback port, in threads, ended by ``stop`` or at the end of a ``with`` block."""
+    """An HTTP server on a loopback port, in threads, ended by ``stop`` or at the end of a
+    ``with`` block.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
@@ -171,7 +201,10 @@ class Server:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -202,13 +235,15 @@ class Request(BaseHTTPRequestHandler):
         """Nothing: who runs a stand-in wants to read their own output."""
 
 
-Fault = Callable[[Request, bytes], None]  # answers a request wrongly; is given the body that would be right
+# Answers a request wrongly; is given the body that would be right.
+Fault = Callable[[Request, bytes], None]
 
 
 class Extension(Server):
     """Serves a ``Secret`` like the Extension does; ``token`` is the only one it takes.
 
-    ``faults`` maps a staging label, or "*" for all of them, to what answers in place of the real thing.
+    ``faults`` maps a staging label, or "*" for all of them, to what answers in place of the real
+    thing.
     ``seen`` lists the label of every request with the right token and path.
     """
 
@@ -224,7 +259,11 @@ class Extension(Server):
         query = parse_qs(url.query)
         if request.headers.get("X-Aws-Parameters-Secrets-Token") != self.token:
             return request.send(401, BAD_TOKEN)
-        if url.path != "/secretsmanager/get" or not set(query) <= {"secretId", "versionStage", "versionId"}:
+        if url.path != "/secretsmanager/get" or not set(query) <= {
+            "secretId",
+            "versionStage",
+            "versionId",
+        }:
             return request.send(404, b"not found")
         stage = query.get("versionStage", [CURRENT])[0]
         self.seen.append(stage)
@@ -246,7 +285,10 @@ class Context:
 
 
 class ResultCache:
-    """API Gateway's cache of an authorizer's decisions, by identity source. Errors are never kept."""
+    """API Gateway's cache of an authorizer's decisions, by identity source.
+
+    Errors are never kept.
+    """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self.clock = clock
@@ -264,9 +306,11 @@ class ResultCache:
 
 
 class Gateway(Server):
-    """An HTTP API whose every route has a Lambda authorizer: payload format 2.0, simple responses, result cache.
+    """An HTTP API whose every route has a Lambda authorizer: payload format 2.0, simple responses,
+    result cache.
 
-    ``controls`` maps paths to functions that are run without asking the authorizer; their text is the answer.
+    ``controls`` maps paths to functions that are run without asking the authorizer; their text is
+    the answer.
     """
 
     def __init__(
@@ -291,7 +335,9 @@ class Gateway(Server):
         with self.environment:
             status, text = self.status(request)
         return request.send(
-            status, json.dumps({"message": text}).encode() + b"\n", {"Content-Type": "application/json"}
+            status,
+            json.dumps({"message": text}).encode() + b"\n",
+            {"Content-Type": "application/json"},
         )
 
     def status(self, request: Request) -> tuple[int, str]:
@@ -321,7 +367,10 @@ class Gateway(Server):
 
 
 def headers_of(request: Request) -> dict[str, str]:
-    """A request's headers as an HTTP API gives them: lower-cased; what is repeated is joined by commas."""
+    """A request's headers as an HTTP API gives them: lower-cased.
+
+    What is repeated is joined by commas.
+    """
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         name = name.lower()

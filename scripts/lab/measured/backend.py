@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What the measured handlers ask, in a process of its own: ``backend.py extension`` or ``backend.py moto``.
+"""What the measured handlers ask, in a process of its own: ``backend.py extension`` or ``backend.py
+moto``.
 
-Reads one JSON object a line and answers each with a number: ``{"do": "start", "name": secret, "member": M,
-"token": T, "current": key, "pending": key or null}`` with the port, ``{"do": "calls"}`` with the requests so far.
+Reads one JSON object a line and answers each with a number: ``{"do": "start", "name": secret,
+"member": M, "token": T, "current": key, "pending": key or null}`` with the port, ``{"do":
+"calls"}`` with the requests so far.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lib.standins import PENDING, Extension, Secret  # noqa: E402
+from lib.standins import PENDING, Extension, Secret
 
 DAY = 86_400  # seconds: the current version was not made just now, so no rotation is running
 

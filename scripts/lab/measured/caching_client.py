@@ -7,6 +7,7 @@ import hmac
 import json
 
 from aws_secretsmanager_caching import SecretCache, SecretCacheConfig
+
 from decision import LABELS, MEMBER, SECRET, answer, presented
 
 CACHE = SecretCache(SecretCacheConfig(secret_refresh_interval=5))

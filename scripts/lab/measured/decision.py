@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the measured handlers do alike: take the key from an event, log the decision in one line, answer."""
+"""What the measured handlers do alike: take the key from an event, log the decision in one line,
+answer.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What every such authorizer does: digest, compare, log, and no I/O. It knows the key from its environment."""
+"""What every such authorizer does: digest, compare, log, and no I/O.
+
+It knows the key from its environment.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A naive client of the Extension, as in many examples: urllib, both labels asked for on every request."""
+"""A naive client of the Extension, as in many examples: urllib, both labels asked for on every
+request.
+"""
 
 from __future__ import annotations
 

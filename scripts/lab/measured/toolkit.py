@@ -11,6 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+
 from decision import LABELS, MEMBER, SECRET, answer, presented
 
 PROVIDERS = {label: SecretsProvider() for label in LABELS}

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The process that is measured: an execution environment with the runtime client's modules and logging, and a handler.
+"""The process that is measured: an execution environment with the runtime client's modules and
+logging, and a handler.
 
 ``worker.py MODULE`` reads one JSON object a line and answers each with one:
-``{"do": "cold", "event": E}``  imports MODULE and asks it about E: milliseconds, modules and memory added.
-``{"do": "warm", "event": E, "count": N, "seconds": S, "rate": R, "wrong": W}``  asks about E N times, or for
-    S seconds, R times a second at most: milliseconds each, and the outcomes. If W, each with another wrong key.
+``{"do": "cold", "event": E}``  imports MODULE and asks it about E: milliseconds, modules and memory
+added.
+``{"do": "warm", "event": E, "count": N, "seconds": S, "rate": R, "wrong": W}``  asks about E N
+times, or for
+    S seconds, R times a second at most: milliseconds each, and the outcomes. If W, each with
+    another wrong key.
 
-Events come from outside because their maker would load modules of which the handlers are to pay the import.
+Events come from outside because their maker would load modules of which the handlers are to pay the
+import.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ import sys
 import time
 from typing import Any
 
-import awslambdaric.__main__  # all that the runtime client imports before the function's module
 from awslambdaric import bootstrap
 
 
@@ -63,7 +67,12 @@ def cold(name: str, event: dict[str, Any]) -> tuple[Any, dict[str, object]]:
 
 
 def warm(
-    handler: Any, event: dict[str, Any], count: int, seconds: float, rate: float = 1e9, wrong: bool = False
+    handler: Any,
+    event: dict[str, Any],
+    count: int,
+    seconds: float,
+    rate: float = 1e9,
+    wrong: bool = False,
 ) -> dict[str, object]:
     """What requests cost once the handler has answered."""
     times: list[float] = []
@@ -85,7 +94,8 @@ def warm(
 
 
 def main() -> None:
-    # A null device takes what the runtime client would write to Lambda: the cost of a line without that of a reader.
+    # A null device takes what the runtime client would write to Lambda: the cost of a line without
+    # that of a reader.
     sink = bootstrap.FramedTelemetryLogSink(os.open(os.devnull, os.O_WRONLY))
     handler: Any = None
     with sink:
