@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.console import ROOT, colour, progress
-from lib.environments import ToolsError, environment
+from lib.environments import ToolsError, environment, require_writable
 
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
 AT_ONCE = 2  # jobs
@@ -204,6 +204,7 @@ def main() -> int:
         "newest only",
     )
     arguments = parser.parse_args()
+    require_writable(ROOT)
     os.chdir(ROOT)
     if arguments.all_pythons:
         found = interpreters()

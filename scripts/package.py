@@ -137,7 +137,10 @@ def main() -> int:
         files = build(not options.no_wheel)
     finally:
         progress("")
-    write_all(output, files)
+    try:
+        write_all(output, files)
+    except OSError as error:
+        raise CopyError(f"the folder {output} cannot be written to: {error.strerror}") from None
     for name, data in files.items():
         digest = hashlib.sha256(data)
         print(colour("bold", str(output / name)), f"({len(data)} bytes)")

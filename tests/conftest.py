@@ -12,23 +12,43 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from lib.standins import SUBJECT, TOKEN, Clock, Context, Extension, Secret
 
 OLD, NEW, NEWER = "old-key-" + "o" * 24, "new-key-" + "n" * 24, "newer-key-" + "r" * 22
 
-# Examples are drawn the same way on every run, so that CI fails only for a change; "deep" explores.
-settings.register_profile(
-    "default",
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-settings.register_profile(
-    "deep", settings.get_profile("default"), derandomize=False, max_examples=10_000, print_blob=True
-)
-settings.load_profile("default")
+TOOLS = ("awslambdaric", "cfnlint", "hatchling", "hypothesis")
+
+
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis's own, which may choose another profile
+def pytest_configure() -> None:
+    """Say which command sets the tools up where some are missing; make the Hypothesis profiles.
+
+    Examples are drawn the same way on every run, so that CI fails only for a change. The profile
+    "deep" explores.
+    """
+    missing = [name for name in TOOLS if not importlib.util.find_spec(name)]
+    if missing:
+        raise pytest.UsageError(
+            f"the tests need {', '.join(missing)}. Run pip install '.[dev]' for this Python, "
+            "or python3 scripts/check.py, which sets up .venv/ by itself."
+        )
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "default",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    settings.register_profile(
+        "deep",
+        settings.get_profile("default"),
+        derandomize=False,
+        max_examples=10_000,
+        print_blob=True,
+    )
+    settings.load_profile("default")
 
 
 def load(name: str = SUBJECT.stem, path: Path = SUBJECT) -> ModuleType:

@@ -42,8 +42,10 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(folder / "scripts" / "package.py"), *arguments]
+def run(
+    folder: Path, *arguments: str, script: str = "package.py", **env: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(folder / "scripts" / script), *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **env}, cwd="/", timeout=120
     )
@@ -69,6 +71,27 @@ def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[st
     done = [run(one), run(other, **unlike, PYTHONHASHSEED="7", PYTHONPATH=str(other / "elsewhere"))]
     assert [result.returncode for result in done] == [0, 0], done[0].stderr + done[1].stderr
     assert contents(one / "dist") == contents(other / "dist") == built
+
+
+@pytest.mark.parametrize("name", ["check.py", "package.py"])
+def test_a_folder_for_the_tools_that_cannot_be_written_to_is_named(
+    tmp_path: Path, name: str
+) -> None:
+    folder = checkout(tmp_path / "checkout") / ".venv"
+    folder.unlink()
+    folder.write_text("a file, which even root cannot write files into\n")
+    done = run(tmp_path / "checkout", script=name)
+    assert done.returncode == 1
+    reason = f"the folder {folder} cannot be written to: File exists"
+    assert done.stderr == f"{name}: {reason}\n"
+
+
+def test_a_folder_for_the_release_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(ROOT, "--no-wheel", "--output", str(tmp_path / "file" / "dist"))
+    assert done.returncode == 1
+    reason = f"the folder {tmp_path / 'file' / 'dist'} cannot be written to: Not a directory"
+    assert done.stderr == f"package.py: {reason}\n"
 
 
 def test_without_the_wheel_it_needs_nothing_but_python(

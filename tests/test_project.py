@@ -5,6 +5,7 @@ name for the version.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -85,6 +86,23 @@ def test_a_python_that_cannot_make_environments_is_a_clear_error(tmp_path: Path)
     with pytest.raises(ToolsError, match=r"cannot make a virtual environment: .*python3-venv"):
         environment(str(python))
     assert not (ROOT / ".venv" / "3.99").exists()
+
+
+def test_pytest_without_the_tools_says_which_command_sets_them_up(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, package=None: name != 'cfnlint' and find(name, package)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.startswith("ERROR: the tests need cfnlint. Run pip install '.[dev]'")
 
 
 def test_what_the_module_offers_is_there() -> None:

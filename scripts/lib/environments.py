@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from lib.console import ROOT
@@ -16,6 +17,16 @@ from lib.console import ROOT
 
 class ToolsError(Exception):
     """Something that keeps the tools from being installed; the text says what to do."""
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder if it is missing, and see that files can be made in it. Raises ToolsError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ToolsError(f"the folder {folder} cannot be written to: {error.strerror}") from None
 
 
 def environment(python: str, group: str = "dev") -> Path:
@@ -37,6 +48,7 @@ def environment(python: str, group: str = "dev") -> Path:
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and interpreter.exists():
         return interpreter
+    require_writable(folder if folder.is_dir() else folder.parent)
     what, where = lock.relative_to(ROOT), folder.relative_to(ROOT)
     print(f"Installing {what} for Python {version} into {where} ...", file=sys.stderr)
     try:
