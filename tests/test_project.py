@@ -95,11 +95,12 @@ def test_pytest_without_the_tools_says_which_command_sets_them_up(tmp_path: Path
         "util.find_spec = lambda name, package=None: name != 'cfnlint' and find(name, package)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
+        timeout=60,
     )
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert done.stderr.startswith("ERROR: the tests need cfnlint. Run pip install '.[dev]'")
