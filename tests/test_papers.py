@@ -13,6 +13,7 @@ from lib.console import ROOT
 
 SECURITY = (ROOT / "SECURITY.md").read_text()
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
 
 
 def promises() -> dict[str, list[str]]:
@@ -39,7 +40,7 @@ def test_every_promise_names_a_test_that_exists() -> None:
 
 
 def test_every_file_that_the_papers_name_exists() -> None:
-    for text in (README, SECURITY):
+    for text in (README, SECURITY, CONTRIBUTING):
         for path in re.findall(r"(?:\]\(|`)((?:scripts|tests|\.github|\.ci)/[\w./-]+)", text):
             assert (ROOT / path).exists(), path
 
