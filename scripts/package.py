@@ -26,7 +26,7 @@ from lib.console import ROOT, colour, progress
 from lib.copies import MAX_DIRECT_BYTES, CopyError, source, write_all
 from lib.environments import ToolsError, environment
 
-PLACE = "          @authorizer.py@\n"
+PLACE = "      @authorizer.py@\n"
 EPOCH = (2020, 1, 1, 0, 0, 0)  # the time of every file in a zip
 WHEEL_SOURCES = ("authorizer.py", "pyproject.toml", "README.md", "LICENSE")
 
@@ -59,7 +59,7 @@ def inlined(skeleton: str, code: str) -> str:
         raise CopyError("authorizer.py holds {{resolve:, which CloudFormation would replace")
     if skeleton.count(PLACE) != 1:
         raise CopyError(
-            "scripts/deploy/template.yaml must have one line @authorizer.py@, indented by ten "
+            "scripts/deploy/template.yaml must have one line @authorizer.py@, indented by six "
             "spaces"
         )
     indent = PLACE[: -len(PLACE.lstrip())]

@@ -107,6 +107,53 @@ def test_without_a_stage_to_allow_even_the_right_key_is_refused(world: World, ar
         ]
 
 
+LOCAL = "arn:aws:execute-api:us-east-1:random-account-id:random-api-id/dev/GET/hello"
+GATEWAY = "arn:aws:execute-api:us-east-1:000000000000:apigw-http-id/$default/GET/hello"
+
+
+@pytest.mark.parametrize(
+    ("event", "stage"),
+    [
+        ({"version": "1.0", "type": "REQUEST", "methodArn": LOCAL}, "random-api-id/dev"),
+        ({"version": "1.0", "type": "REQUEST", "methodArn": GATEWAY}, "apigw-http-id/$default"),
+        ({"version": "1.0", "type": "REQUEST", "routeArn": GATEWAY}, "apigw-http-id/$default"),
+        ({"type": "REQUEST", "methodArn": "arn:aws:execute-api:::local/s/GET/"}, "local/s"),
+    ],
+)
+def test_local_gateways_ids_and_either_name_of_the_arn_are_taken(
+    world: World, event: dict[str, str], stage: str
+) -> None:
+    world.secret.put(OLD)
+    answer = world.handle(event | {"headers": {HEADER.title(): OLD}})
+    (statement,) = answer["policyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Resource"][-len(stage) - 2 :]) == (
+        "Allow",
+        f"{stage}/*",
+    )
+
+
+def test_payload_2_with_a_method_arn_gets_its_policy(world: World) -> None:
+    """As SAM local sends it."""
+    world.secret.put(OLD)
+    world.set(RESPONSE_FORMAT="iam")
+    event = {"version": "2.0", "type": "REQUEST", "methodArn": LOCAL, "headers": {HEADER: OLD}}
+    assert world.handle(event)["policyDocument"]["Statement"][0]["Effect"] == "Allow"
+
+
+@pytest.mark.parametrize(
+    ("version_id", "shown"),
+    [("a b", "a b"), ('a"b', "a'b"), ("a\n", "a\\n"), ("é" * 64, "\\xe9" * 64), ("'", "'")],
+)
+def test_any_version_id_is_read_and_escaped_in_the_context(
+    world: World, version_id: str, shown: str
+) -> None:
+    """A client request token has no pattern, and API Gateway answers 500 for a quote in there."""
+    first = world.secret.put(OLD)
+    world.secret.versions[version_id] = world.secret.versions.pop(first)
+    world.secret.labels["AWSCURRENT"] = version_id
+    assert world.handle(http_api_2({HEADER: OLD}))["context"]["secretVersionId"] == shown
+
+
 @pytest.mark.parametrize("member", [{"version": "1.0"}, {"type": "REQUEST"}, {"methodArn": "x"}])
 def test_one_member_of_a_rest_event_is_enough_to_get_a_policy(
     world: World, member: dict[str, str]

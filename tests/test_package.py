@@ -226,7 +226,7 @@ def test_the_template_deploys_without_a_bucket(
 
 
 def skeleton(place: str = package.PLACE) -> str:
-    head = "Resources:\n  F:\n    Type: X\n    Properties:\n      Code:\n        ZipFile: |\n"
+    head = "Resources:\n  F:\n   Type: X\n   Properties:\n    Code:\n     ZipFile: |\n"
     return f"{head}{place}\nOutputs: {{}}\n"
 
 

@@ -46,11 +46,13 @@ def traces(canary: str) -> Iterator[str]:
 
 
 def planted(event: object, canary: str) -> Any:
-    """The event with the canary in every string of it but the names, ARNs and what tells the
-    kind of event.
+    """The event with the canary in every string that the client can write, and some more.
+
+    API Gateway or the API's owner writes what is kept.
     """
     if isinstance(event, dict):
-        kept = ("version", "type", "routeArn", "methodArn", "httpMethod")
+        kept = ["version", "type", "routeArn", "methodArn", "httpMethod"]
+        kept += ["requestId", "sourceIp", "routeKey", "resource"]
         return {
             name: value if name in kept else planted(value, canary) for name, value in event.items()
         }
@@ -120,8 +122,6 @@ def test_nothing_leaks_from_a_decision(
     events += [
         planted(http_api_2({HEADER: f"{key},{key}"}), key) | {"headers": {HEADER: f"{key},{key}"}}
     ]
-    # Cut in the middle of the key.
-    events += [http_api_2({HEADER: key}) | {"routeKey": "GET /" + "x" * 180 + key}]
     events += [http_api_2({HEADER: [key]}), http_api_2({HEADER: f"{key}é"})]
     for event in events:
         text = run(world, event, output)
@@ -235,5 +235,5 @@ def test_the_same_key_has_another_digest_in_every_environment(world: World) -> N
     digests = set()
     for _ in range(3):
         assert world.restart().ask(OLD) == "allow"
-        digests.add(world.module._authorizer.readings["AWSCURRENT"].digest)
+        digests.add(world.module._authorizer.snapshot.readings["AWSCURRENT"].digest)
     assert len(digests) == 3

@@ -40,7 +40,7 @@ def test_the_tour_notices_an_authorizer_that_lets_everyone_in(tmp_path: Path) ->
     for script in ("try_it.py", "lib/__init__.py", "lib/standins.py", "lib/console.py"):
         (tmp_path / "scripts" / script).write_text((ROOT / "scripts" / script).read_text())
     source = (ROOT / "authorizer.py").read_text()
-    broken = source.replace("hmac.compare_digest(digest, reading.digest)", "True")
+    broken = source.replace("hmac.compare_digest(digest, it.digest)", "True")
     assert broken != source
     (tmp_path / "authorizer.py").write_text(broken)
     done = run(script=tmp_path / "scripts" / "try_it.py")

@@ -6,8 +6,8 @@ compare what clients saw.
 The port asks for AWSCURRENT, then AWSPENDING, on every request. The authorizer is authorizer.py
 itself. Both meet the same rotations: a rotator that finishes at once or waits, AWSPENDING left
 behind or removed, API Gateway caching for 0, 300 or 3,600 s, CloudFront switching its edges over up
-to ten minutes, four execution environments, and a wrong key with every rightful one. Exits with 1
-if the authorizer, set up as its template does, refused a rightful request.
+to ten minutes, four execution environments, and a wrong key with every live one. Exits with 1
+if the authorizer, set up as its template does, refused a live request.
 """
 
 from __future__ import annotations
@@ -151,19 +151,19 @@ class Run:
 
     def result(self) -> Result:
         outage, since = 0.0, None
-        rightful = [seen for seen in self.seen if seen.key in (OLD, NEW)]
-        for seen in rightful:
+        live = [seen for seen in self.seen if seen.key in (OLD, NEW)]
+        for seen in live:
             if seen.outcome == "allow":
                 outage, since = max(outage, seen.at - since if since is not None else 0.0), None
             elif seen.outcome == "refuse" and since is None:
                 since = seen.at
         if since is not None:
-            outage = max(outage, rightful[-1].at - since)
+            outage = max(outage, live[-1].at - since)
         old = [
             seen.at for seen in self.seen if seen.key in (OLD, "probe") and seen.outcome == "allow"
         ]
         return Result(
-            refused=sum(seen.outcome == "refuse" for seen in rightful),
+            refused=sum(seen.outcome == "refuse" for seen in live),
             outage=outage,
             old_key=max(0.0, max(old) - self.rotation.finish),
             extension_calls=sum(len(environment.reads) for environment in self.environments),
@@ -324,7 +324,7 @@ def edges(picture: Picture) -> None:
 
 
 def held(run: Run) -> list[set[str]]:
-    """Which keys each environment would let in without asking Secrets Manager."""
+    """Which keys the snapshot of each environment holds."""
     result = []
     for environment in run.environments:
         keys = {OLD, NEW}
@@ -333,8 +333,12 @@ def held(run: Run) -> list[set[str]]:
             bodies = [body for fetched, body in environment.cache.values() if fetched > since]
             result.append({key for key in keys if any(key.encode() in body for body in bodies)})
         else:
-            authorizer, now = environment.module._authorizer, environment.module.now()
-            result.append({key for key in keys if authorizer.find(authorizer.digest(key), now)})
+            module, authorizer = environment.module, environment.module._authorizer
+            readings = authorizer.snapshot.readings.values()
+            digests = {it.digest for it in readings if environment.time() < it.ends_at}
+            result.append(
+                {key for key in keys if module.digest_of(authorizer.salt, key) in digests}
+            )
     return result
 
 
@@ -480,9 +484,7 @@ def main() -> int:
     text, good = table(options.rotations, options.seed)
     print(text)
     if not good:
-        print(
-            colour("red", "The authorizer with TTL 0 refused rightful requests."), file=sys.stderr
-        )
+        print(colour("red", "The authorizer with TTL 0 refused live requests."), file=sys.stderr)
     return 0 if good else 1
 
 

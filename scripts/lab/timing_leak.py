@@ -23,6 +23,7 @@ import argparse
 import gc
 import json
 import logging
+import math
 import os
 import random
 import string
@@ -134,34 +135,38 @@ def warm_authorizer(secret: str, port: int) -> authorizer.Authorizer:
     return one
 
 
-def snapshot(one: authorizer.Authorizer, secret: str) -> dict[str, authorizer.Reading]:
-    """A new reading of a secret: where it lies in memory must not be what tells two secrets
-    apart.
+NOW = (0.0, 0.0)  # when each request arrives
+
+
+def snapshot(one: authorizer.Authorizer, secret: str) -> authorizer.Snapshot:
+    """A new snapshot of a secret, whose looks agree for ever.
+
+    Where a reading lies in memory must not be what tells two secrets apart.
     """
-    stage = authorizer.CURRENT
-    return {
-        stage: authorizer.Reading(stage, "version-1", one.digest(secret), 0.0, authorizer.now())
-    }
+    digest = authorizer.digest_of(one.salt, secret)
+    reading = authorizer.Reading(authorizer.CURRENT, "version-1", digest, NOW)
+    made = authorizer.Snapshot({authorizer.CURRENT: reading})
+    made.confirmed_at = (math.inf, math.inf)
+    return made
 
 
 def comparison(one: authorizer.Authorizer, secret: str, key: str) -> Sample:
-    """The core of the decision: digest and find."""
-    readings, arrived = snapshot(one, secret), authorizer.now()
+    """The core of the decision: digest and rule."""
+    known, settings = snapshot(one, secret), one.settings
 
     def sample() -> object:
-        one.readings = readings
-        return one.find(one.digest(key), arrived)
+        return authorizer.decide(known, authorizer.digest_of(one.salt, key), NOW, settings)
 
     return sample
 
 
 def refusal(one: authorizer.Authorizer, secret: str, key: str) -> Sample:
-    """What Lambda calls. Once a second it reads the secret anew; cropping takes care of that."""
-    readings, request = snapshot(one, secret), http_api_2({HEADER: key})
+    """What Lambda calls."""
+    known, request = snapshot(one, secret), http_api_2({HEADER: key})
     authorizer._authorizer = one
 
     def sample() -> object:
-        one.readings = readings
+        one.snapshot = known
         return authorizer.handler(request, None)
 
     return sample

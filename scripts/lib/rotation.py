@@ -1,57 +1,51 @@
 # SPDX-License-Identifier: MIT
-"""The system around the authorizer in virtual time, and a judge of every answer that comes out of
-it.
+"""The system around the authorizer in virtual time, and a judge of every answer that it gives.
 
-The real authorizer.py runs in it unmodified: each execution environment is a fresh module whose
-``time`` and
-``Connection`` are replaced. Nothing sleeps. Time passes while a label is read, and what is due
-meanwhile happens then: labels move and outages begin and end between two reads of one scan. Times
-are in seconds.
+The real authorizer.py runs here unmodified. Each execution environment is a fresh module whose
+``time`` and whose Extension are replaced. Nothing sleeps. Time passes while a label is read, and
+what is due meanwhile happens then: labels move, and outages begin and end, between two reads of
+one scan. Times are in seconds.
 
 Terms, for a key K and an instant t:
 
-rightful   A version with the usable key K bears AWSPENDING or AWSCURRENT at t; or it bears
-AWSPREVIOUS, and the
-           CreatedDate of the version that bears AWSCURRENT plus ACCEPT_PREVIOUS_SECONDS is after t.
-arrived    When a request reaches the execution environment; ``answered`` is when its answer leaves
-it. SKEW       How far an environment's wall clock may be off. With it at 0 (and TTL at 0) all holds
-without exception. TTL        SECRETS_MANAGER_TTL, the Extension's own cache.
+live      A version with the usable key K bears AWSPENDING or AWSCURRENT at t. Or it bears
+          AWSPREVIOUS, and the CreatedDate of AWSCURRENT's version plus ACCEPT_PREVIOUS_SECONDS is
+          after t.
+arrived   When a request reaches the execution environment.
+answered  When its answer leaves the execution environment.
+SKEW      How far an environment's wall clock may be off.
+TTL       SECRETS_MANAGER_TTL, the Extension's own cache.
 
-What ``Judge`` holds every answer to:
+``Judge`` holds every answer to this:
 
-(a) A refused K was not rightful all the time from before ``arrived`` - 1 - 2 SKEW until
-``answered``.
-    With TTL > 0, weaker: no version with K bore one and the same label from before ``arrived`` - 1
-    - TTL - 2 SKEW.
-(b) An allowed K was rightful at an instant between ``arrived`` - BOUND - TTL - 2 SKEW and
-``answered``. BOUND is
-    CACHE_SECONDS or, if for this request or up to a second before a reading failed, or found
-    AWSCURRENT without a usable key, the larger of CACHE_SECONDS and MAX_STALE_SECONDS. AWSPREVIOUS
-    alone counts only if the time that it had then is not over at ``arrived``. With TTL > 0, weaker:
-    it counts whatever the date of AWSCURRENT was then, as the Extension may give an older
-    AWSPREVIOUS beside a younger AWSCURRENT.
-(c) A refusal rests on two whole looks over the labels, all read after ``arrived`` - 1 - 2 SKEW,
-from Secrets Manager
-    at most TTL earlier.
-(d) One scan takes at most BUDGET / 0.05 + 6 calls to the Extension (4 without AWSPREVIOUS): BUDGET
-is 1, or 3 while
-    no reading is younger than the larger of CACHE_SECONDS and MAX_STALE_SECONDS. Without failures
-    it takes 6 (4), or half as many if the first look finds the key; each time that a look finds the
-    labels on other versions than the look before adds one look. In one environment there is no scan
-    for 1 s after the end of one that failed; and while no label moves, no outage begins or ends and
-    AWSPREVIOUS does not stop counting, 1 s between two scans that end in a refusal, and
-    CACHE_SECONDS between two that find their key, unless one of the other kind came between them.
-(e) What comes out is an allow, a refusal or SecretUnavailableError.
+(a) A refused K was not live all the time from before ``arrived`` - 1 - 2 SKEW until ``answered``.
+    With TTL > 0, weaker: no version with K bore one and the same label from before
+    ``arrived`` - 1 - TTL - 2 SKEW.
+(b) An allowed K was live at an instant between ``arrived`` - BOUND - TTL - 2 SKEW and ``answered``.
+    BOUND is CACHE_SECONDS. It is the larger of CACHE_SECONDS and MAX_STALE_SECONDS if, for this
+    request or up to a second before, a read failed or found AWSCURRENT without a usable key.
+    AWSPREVIOUS alone counts only if the time that it had then is not over at ``arrived``. With
+    TTL > 0, weaker: it counts whatever the date of AWSCURRENT was then, as the Extension may give
+    an older AWSPREVIOUS beside a younger AWSCURRENT.
+(c) A refusal rests on three whole looks over the labels, all read after ``arrived`` - 1 - 2 SKEW,
+    from Secrets Manager at most TTL earlier.
+(d) One scan takes at most 10 calls to the Extension (7 without AWSPREVIOUS), 9 (6) more for each
+    change of a label and each begin and end of an outage meanwhile, and 60 tries again. There is no
+    scan for 1 s after the end of one that failed. While nothing changes, there is 1 s between two
+    scans that end in a refusal, and CACHE_SECONDS between two that find the same key, unless one of
+    another kind came between them.
+(e) An answer is an allow, a refusal or SecretUnavailableError.
 
-Through API Gateway, which keeps an answer for GATEWAY seconds after ``answered``, (a) and (b)
-become: a K that has been rightful for more than GATEWAY + 1 + SCAN is not refused, and a K that has
-not been for more than GATEWAY + SCAN and the larger of CACHE_SECONDS and MAX_STALE_SECONDS is not
-allowed; plus TTL each. SCAN is the time that an answer takes, 3 at most.
+API Gateway keeps an answer for GATEWAY seconds after ``answered``. Through it, (a) and (b) become:
+a K that has been live for more than GATEWAY + 1 + SCAN is not refused. A K that has not been live
+for more than GATEWAY + SCAN and the larger of CACHE_SECONDS and MAX_STALE_SECONDS is not allowed.
+Each grows by TTL. SCAN is the longest that an answer takes, 3.
 
-One limit is the platform's, not the rule's, and the worlds that tests generate keep to it: within
-one scan there is at most one disturbance, that is an outage, or a label that moves against its
-direction of travel (see ``GAP``). Two failures that hit just both readings of AWSPENDING, while
-AWSCURRENT between them can be read, look like absence.
+The worlds that tests generate keep to one limit: within one scan there are at most two
+disturbances. A disturbance is a read that fails alone, the begin or the end of an outage, or a
+label that moves against its direction (see ``GAP``). Three failures that hit just the reads of
+one label look like its absence. An environment that knows the label's key then answers with an
+error; one that does not know it refuses.
 """
 
 from __future__ import annotations
@@ -60,9 +54,8 @@ import heapq
 import itertools
 import json
 from collections.abc import Callable, Iterable
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
 
 from lib.standins import (
     CURRENT,
@@ -134,6 +127,7 @@ class VirtualWorld(Clock):
         self.history: list[Span] = [Span(START, {}, 0.0)]
         self.events: list[tuple[float, int, Callable[[], object]]] = []
         self.outage: str | None = None
+        self.fails: Callable[[], bool] = lambda: False  # whether Secrets Manager fails for a read
         # Readings to come, and what follows them.
         self.readings: list[tuple[int, Callable[[], object]]] = []
         self.disturbed: list[float] = []  # when a label moved or an outage began or ended
@@ -260,6 +254,10 @@ class VirtualWorld(Clock):
             moment <= other <= self.now + self.knobs.skew for other in [*self.disturbed, *ends]
         )
 
+    def changes(self, start: float, end: float) -> int:
+        """How often a label moved, or an outage began or ended, between two instants."""
+        return sum(start <= moment <= end for moment in self.disturbed)
+
     def unusable(self, moment: float) -> bool:
         """Whether AWSCURRENT was on a version without a usable key at an instant, or right
         before or after it.
@@ -272,14 +270,14 @@ class VirtualWorld(Clock):
         ]
         return any(CURRENT not in span.keys for span in spans)
 
-    def rightful(self, key: str, margin: float = 0.0) -> list[tuple[float, float]]:
-        """When ``key`` was rightful until now, as intervals that do not touch.
+    def live(self, key: str, margin: float = 0.0) -> list[tuple[float, float]]:
+        """When ``key`` was live until now, as intervals that do not touch.
 
         ``margin`` lengthens AWSPREVIOUS.
         """
-        return self._intervals(lambda span: self._rightful_until(span, key, margin))
+        return self._intervals(lambda span: self._live_until(span, key, margin))
 
-    def _rightful_until(self, span: Span, key: str, margin: float) -> float:
+    def _live_until(self, span: Span, key: str, margin: float) -> float:
         if key in (span.keys.get(PENDING), span.keys.get(CURRENT)):
             return float("inf")
         return self._previous_until(span, key, margin)
@@ -296,7 +294,7 @@ class VirtualWorld(Clock):
         """
 
         def until(span: Span) -> float:
-            until = self._rightful_until(span, key, margin)
+            until = self._live_until(span, key, margin)
             if self.knobs.ttl and self.knobs.accept_previous and key == span.keys.get(PREVIOUS):
                 youngest = max(span.current_created for span in self.history)
                 until = max(until, youngest + self.knobs.accept_previous + margin)
@@ -305,7 +303,7 @@ class VirtualWorld(Clock):
         return self._intervals(until)
 
     def borne(self, key: str, stage: str, margin: float = 0.0) -> list[tuple[float, float]]:
-        """When that one label made ``key`` rightful, as intervals that do not touch."""
+        """When that one label made ``key`` live, as intervals that do not touch."""
         return self._intervals(
             lambda span: (
                 self._previous_until(span, key, margin)
@@ -338,52 +336,49 @@ class Read(NamedTuple):
     # The Extension gave a version, or said that a label other than AWSCURRENT is on none.
     good: bool
     data_at: float  # when Secrets Manager was asked
+    body: bytes
 
 
 class Answer(NamedTuple):
     """What became of one request to an execution environment."""
 
     key: str
-    outcome: str  # "allow", "refuse" or "error"
+    outcome: str  # "allow", "refuse", "error", or "gone" for the error label_gone
     arrived: float
     answered: float
     reads: list[Read]
 
 
-def compiled(replace: tuple[str, str] | None = None) -> CodeType:
-    """authorizer.py, or a variant of it with one piece of its text replaced."""
-    source = SUBJECT.read_text("utf-8")
-    if replace:
-        assert source.count(replace[0]) == 1, f"{replace[0]!r} must be in {SUBJECT.name} once"
-        source = source.replace(*replace)
-    return compile(source, str(SUBJECT), "exec", dont_inherit=True)
+AUTHORIZER = compile(SUBJECT.read_text("utf-8"), str(SUBJECT), "exec", dont_inherit=True)
 
 
-AUTHORIZER = compiled()
+def as_it_is(module: Any) -> None:
+    """No variant of the authorizer."""
 
 
 class Environment:
     """An execution environment: its clocks, its Extension with its cache, and the code that
-    answers.
+    answers. It stands in for the module ``time`` of that code.
 
-    It stands in for the module ``time`` of that code.
+    ``vary`` may change the loaded module, for a variant that a test wants to see fail.
     """
 
-    def __init__(self, world: VirtualWorld, code: CodeType = AUTHORIZER) -> None:
+    def __init__(self, world: VirtualWorld, vary: Callable[[Any], object] = as_it_is) -> None:
         self.world = world
         self.wall_offset = 0.0  # of this environment's wall clock
         self.stood_still = 0.0  # how long its monotonic clock has
         self.cache: dict[str, tuple[float, bytes]] = {}  # by label: when fetched, body
         self.reads: list[Read] = []
         self.misses = 0  # calls to Secrets Manager
-        self.module = self.load(code)
+        self.module = self.load()
+        vary(self.module)
 
-    def load(self, code: CodeType) -> Any:
+    def load(self) -> Any:
         module: Any = ModuleType("authorizer")
-        exec(code, module.__dict__)
+        exec(AUTHORIZER, module.__dict__)
         module.time = self
-        module.Connection = lambda port, deadline: Wire(self, deadline)
         module._authorizer = module.Authorizer(module.Settings(self.world.environment))
+        module._authorizer.extension.fetch = self.read
         return module
 
     def time(self) -> float:
@@ -406,12 +401,11 @@ class Environment:
         return Answer(key, outcome, arrived, self.world.now, self.reads[before:])
 
     def outcome(self, key: str, milliseconds: int) -> str:
+        event = {"headers": {"x-origin-verify": key}}
         try:
-            answer = self.module.handler(
-                {"headers": {"x-origin-verify": key}}, Context(milliseconds)
-            )
-        except self.module.SecretUnavailableError:
-            return "error"
+            answer = self.module.handler(event, Context(milliseconds))
+        except self.module.SecretUnavailableError as error:
+            return "gone" if error.reason == "label_gone" else "error"
         return {True: "allow", False: "refuse"}[answer["isAuthorized"]]
 
     def read(self, stage: str, deadline: float) -> tuple[int, bytes]:
@@ -435,8 +429,8 @@ class Environment:
                 and world.outage in (None, OF_SECRETS_MANAGER)
             ):
                 data_at, status, body = fetched, 200, cached
-            elif world.outage:
-                status, body = OUTAGES[world.outage]
+            elif world.outage or world.fails():
+                status, body = OUTAGES[world.outage or OF_SECRETS_MANAGER]
             else:
                 self.misses += 1
                 status, body = world.secret.answer(world.secret.name, stage)
@@ -448,7 +442,7 @@ class Environment:
             self.spend(float("inf") if hangs else after, deadline)
             good = answered or (stage != CURRENT and body == GENERIC_ERROR)
         finally:
-            self.reads.append(Read(at, stage, good, data_at))
+            self.reads.append(Read(at, stage, good, data_at, body))
         if not status:
             raise ConnectionRefusedError
         return status, body
@@ -461,37 +455,12 @@ class Environment:
             raise TimeoutError
 
 
-class Wire:
-    """A connection to an environment's Extension, with what authorizer.py uses of http.client's."""
-
-    def __init__(self, environment: Environment, deadline: float) -> None:
-        self.environment = environment
-        self.deadline = deadline
-        self.stage = ""
-        self.status = 0
-        self.body = b""
-
-    def request(self, method: str, path: str, headers: dict[str, str]) -> None:
-        assert method == "GET" and headers["X-Aws-Parameters-Secrets-Token"] == TOKEN
-        self.stage = parse_qs(urlsplit(path).query)["versionStage"][0]
-
-    def getresponse(self) -> Wire:
-        self.status, self.body = self.environment.read(self.stage, self.deadline)
-        return self
-
-    def read(self) -> bytes:
-        return self.body
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 class Port(Environment):
     """The straightforward port of the predecessor: AWSCURRENT, then AWSPENDING, on every
     request.
     """
 
-    def load(self, code: CodeType) -> None:
+    def load(self) -> None:
         return None
 
     def outcome(self, key: str, milliseconds: int) -> str:
@@ -521,7 +490,7 @@ class VirtualGateway:
         if allowed is not None:
             return "allow" if allowed else "refuse", None
         answer = environment.ask(key)
-        if answer.outcome != "error":
+        if answer.outcome in ("allow", "refuse"):
             self.cache.keep(key, answer.outcome == "allow")
         return answer.outcome, answer
 
@@ -535,19 +504,12 @@ class BrokenPromiseError(AssertionError):
 
 
 class Scan(NamedTuple):
-    """A request that caused readings."""
+    """A request that caused reads."""
 
+    key: str
     arrived: float
     answered: float
-    outcome: str  # "found", "refused" or "failed"
-
-
-def gap(reads: list[Read]) -> bool:
-    """Whether the last try of a label was in vain."""
-    return any(
-        not read.good and read.stage != later
-        for read, later in zip(reads, [*[r.stage for r in reads[1:]], ""])
-    )
+    outcome: str  # "found", "refused", "gone" or "failed"
 
 
 class Judge:
@@ -566,14 +528,10 @@ class Judge:
 
     def ask(self, key: str, milliseconds: int = 5000) -> Answer:
         """Ask the environment, and judge its answer."""
-        knobs = self.world.knobs
-        since = self.world.now - max(knobs.cache, knobs.max_stale) + SCAN + 2 * knobs.skew
-        known = any(
-            read.good and read.stage == CURRENT and read.at > since
-            for read in self.environment.reads
-        )
         answer = self.environment.ask(key, milliseconds)
-        if answer.reads and (answer.outcome == "error" or gap(answer.reads)):
+        given = any(key.encode() in read.body for read in answer.reads)
+        stale = answer.outcome == "allow" and not given
+        if answer.reads and (answer.outcome == "error" or stale):
             self.failed = answer.answered
         if any(self.world.unusable(read.data_at) for read in answer.reads if read.stage == CURRENT):
             self.unusable = answer.answered
@@ -582,11 +540,11 @@ class Judge:
         elif answer.outcome == "allow":
             self.allowed(answer)
         if answer.reads:
-            self.rate(answer, known)
+            self.rate(answer)
         return answer
 
     def ask_through(self, gateway: VirtualGateway, key: str) -> str:
-        """Ask API VirtualGateway, which may ask the environment, and judge what the client gets."""
+        """Ask API Gateway, which may ask the environment, and judge what the client gets."""
         knobs, arrived = self.world.knobs, self.world.now
         outcome, answer = gateway.ask(key, self)
         shown = answer or Answer(key, outcome, arrived, arrived, [])
@@ -598,16 +556,14 @@ class Judge:
                     not wrong,
                     "a",
                     shown,
-                    f"through API VirtualGateway, rightful since {start - START:.3f}",
+                    f"through API Gateway, live since {start - START:.3f}",
                 )
         elif outcome == "allow":
             late = arrived - max(
-                (end for _, end in self.world.rightful(key, knobs.skew)), default=-float("inf")
+                (end for _, end in self.world.live(key, knobs.skew)), default=-float("inf")
             )
             most = behind + max(knobs.cache, knobs.max_stale)
-            self.require(
-                late <= most, "b", shown, f"through API VirtualGateway, not rightful for {late:.3f}"
-            )
+            self.require(late <= most, "b", shown, f"through API Gateway, not live for {late:.3f}")
         return outcome
 
     def require(self, good: bool, letter: str, answer: Answer, text: str) -> None:
@@ -619,9 +575,9 @@ class Judge:
             )
 
     def spells(self, key: str) -> list[tuple[float, float]]:
-        """When ``key`` was rightful, in the sense of (a)."""
+        """When ``key`` was live, in the sense of (a)."""
         if not self.world.knobs.ttl:
-            return self.world.rightful(key, -self.world.knobs.skew)
+            return self.world.live(key, -self.world.knobs.skew)
         stages = (PENDING, CURRENT, PREVIOUS)
         return [
             spell
@@ -635,7 +591,7 @@ class Judge:
         since = answer.arrived - RESCAN - 2 * skew
         for start, end in self.spells(answer.key):
             wrong = start < since - ttl - EPSILON and end > answer.answered
-            self.require(not wrong, "a", answer, f"it has been rightful since {start - START:.3f}")
+            self.require(not wrong, "a", answer, f"it has been live since {start - START:.3f}")
         first = since - EPSILON
         fresh = [
             read
@@ -643,8 +599,8 @@ class Judge:
             if read.at >= first and read.data_at >= first - ttl
         ]
         stages = " ".join(read.stage for read in fresh if read.good and read.stage != PREVIOUS)
-        two_looks = " ".join([PENDING, CURRENT] * 2)
-        self.require(two_looks in stages, "c", answer, f"it rests on {stages or 'nothing'}")
+        looks = " ".join([PENDING, CURRENT] * 3)
+        self.require(looks in stages, "c", answer, f"it rests on {stages or 'nothing'}")
 
     def allowed(self, answer: Answer) -> None:
         """(b)."""
@@ -658,39 +614,34 @@ class Judge:
             late <= bound + knobs.ttl + 2 * knobs.skew + EPSILON,
             "b",
             answer,
-            f"not rightful for {late:.3f}",
+            f"not live for {late:.3f}",
         )
 
-    def rate(self, answer: Answer, known: bool) -> None:
+    def rate(self, answer: Answer) -> None:
         """(d)."""
         knobs = self.world.knobs
-        most = (RESCAN if known else SCAN) / PAUSE + 2 * (3 if knobs.accept_previous else 2)
-        self.require(
-            len(answer.reads) <= most, "d", answer, f"{len(answer.reads)} calls in one scan"
-        )
-        kind = (
-            "failed"
-            if self.failed == answer.answered
-            else {"allow": "found", "refuse": "refused"}[answer.outcome]
-        )
+        look = 3 if knobs.accept_previous else 2
+        changes = self.world.changes(answer.arrived, answer.answered)
+        most = 1 + 3 * look * (1 + changes) + SCAN / PAUSE
+        calls = len(answer.reads)
+        self.require(calls <= most, "d", answer, f"{calls} calls in one scan")
+        kinds = {"allow": "found", "refuse": "refused", "gone": "gone", "error": "failed"}
+        kind = "failed" if self.failed == answer.answered else kinds[answer.outcome]
         slack = 2 * knobs.skew + EPSILON
         for scan in reversed(self.scans):  # the last one that failed
             if scan.outcome == "failed":
                 late = answer.arrived - scan.answered
-                self.require(
-                    late > RESCAN - slack, "d", answer, f"a scan {late:.3f} s after a failed one"
-                )
+                text = f"a scan {late:.3f} s after a failed one"
+                self.require(late > RESCAN - slack, "d", answer, text)
                 break
-        apart = {"found": knobs.cache, "refused": RESCAN, "failed": 0.0}[kind]
+        apart = {"found": float(knobs.cache), "failed": 0.0}.get(kind, RESCAN)
         for scan in reversed(self.scans):  # those since the last one that ended otherwise
             if scan.outcome != kind:
                 break
+            if kind == "found" and scan.key != answer.key:
+                continue
             late = answer.arrived - scan.arrived
             moved = self.world.changed_since(scan.arrived - knobs.ttl - slack)
-            self.require(
-                late > apart - slack or moved,
-                "d",
-                answer,
-                f"a scan {late:.3f} s after one that {kind}",
-            )
-        self.scans.append(Scan(answer.arrived, answer.answered, kind))
+            text = f"a scan {late:.3f} s after one that {kind}"
+            self.require(late > apart - slack or moved, "d", answer, text)
+        self.scans.append(Scan(answer.key, answer.arrived, answer.answered, kind))
