@@ -219,6 +219,35 @@ def test_settings_are_read_once(world: World) -> None:
     assert world.ask(OLD) == "allow"
 
 
+@pytest.mark.parametrize(
+    ("header", "warned"),
+    [
+        ("X-Amz-Key", True),
+        ("x-edge-key", True),
+        ("X-Real-IP", True),
+        ("Cookie", True),
+        ("Host", True),
+        ("Via", True),
+        ("If-None-Match", True),
+        ("Proxy-Authorization", True),
+        ("x-origin-verify", False),
+        ("x-amzn-key", False),
+        ("x-hosted", False),
+        ("authorization", False),
+    ],
+)
+def test_a_header_that_cloudfront_refuses_to_add_is_warned_about_once(
+    world: World, header: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.set(HEADER_NAME=header)
+    world.secret.put(OLD)
+    for _ in range(2):
+        assert world.handle({"headers": {header: OLD}})["isAuthorized"] is True
+    text = f"HEADER_NAME is {header.lower()}: CloudFront"
+    found = [record for record in caplog.records if text in record.getMessage()]
+    assert [record.levelname for record in found] == (["WARNING"] if warned else [])
+
+
 def test_the_readme_lists_every_setting_with_its_default() -> None:
     readme = (ROOT / "README.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", readme, re.MULTILINE))
