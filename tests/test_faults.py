@@ -377,21 +377,6 @@ def test_a_read_that_fails_takes_its_own_second_and_no_more(
     assert 0.9 < world.clock.moved - started <= 1.0
 
 
-def test_slow_reads_find_a_previous_key_that_no_snapshot_has(world: World) -> None:
-    """The fourth read must still fit into the scan."""
-    world.set(ACCEPT_PREVIOUS_SECONDS="900")
-    world.secret.put(OLD)
-    world.secret.put(NEW)
-    assert world.ask(NEW) == "allow"
-
-    def slow(request: Request, body: bytes) -> None:
-        world.clock.move(0.37)
-        request.send(200 if b"SecretString" in body else 400, body)
-
-    world.extension.faults["*"] = slow
-    assert world.ask(OLD) == "allow"
-
-
 def test_awscurrent_is_tried_three_times_when_secrets_manager_fails(world: World) -> None:
     """Its generic 400 is never absence, as that label is always on a version."""
     world.secret.put(OLD)

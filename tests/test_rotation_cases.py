@@ -212,6 +212,20 @@ def test_a_slow_reading_does_not_make_its_own_answer_old() -> None:
     assert answer.outcome == "refuse" and answer.answered > answer.arrived
 
 
+@pytest.mark.parametrize(("scan_seconds", "outcome"), [(3.0, "allow"), (1.0, "error")])
+def test_slow_reads_leave_time_for_a_previous_key_that_no_snapshot_has(
+    scan_seconds: float, outcome: str
+) -> None:
+    """Each read takes 0.37 s. With a second for the scan the last label never fits into it."""
+    world = VirtualWorld(latencies=[(0.185, 0.185)])
+    judge = Judge(Environment(world, lambda it: setattr(it, "SCAN_SECONDS", scan_seconds)))
+    world.put(OLD)
+    world.advance(3600.0)
+    world.put(NEW)
+    assert judge.ask(NEW).outcome == "allow"
+    assert judge.ask(OLD).outcome == outcome
+
+
 # Documented limits, and what to do about each.
 
 
