@@ -13,6 +13,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,30 @@ from lib.standins import PENDING, Extension, Secret
 DAY = 86_400  # seconds: the current version was not made just now, so no rotation is running
 
 
-class ExtensionBackend:
-    """The stand-in for the Extension."""
+class SlowSecret(Secret):
+    """A secret whose every read takes time."""
 
-    def start(self, name: str, member: str, token: str, current: str, pending: str | None) -> int:
-        secret = Secret(name, member)
+    seconds = 0.0
+
+    def answer(self, secret_id: str, stage: str) -> tuple[int, bytes]:
+        time.sleep(self.seconds)
+        return super().answer(secret_id, stage)
+
+
+class ExtensionBackend:
+    """The stand-in for the Extension. Each call to Secrets Manager takes so many seconds."""
+
+    def start(
+        self,
+        name: str,
+        member: str,
+        token: str,
+        current: str,
+        pending: str | None,
+        seconds: float = 0.0,
+    ) -> int:
+        secret = SlowSecret(name, member)
+        secret.seconds = seconds
         secret.versions[secret.put(current)].created -= DAY
         if pending:
             secret.put(pending, PENDING)
