@@ -9,11 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
+
+import authorizer
+import try_it
 from lib.console import ROOT
+from lib.standins import CURRENT
 
 SCRIPT = ROOT / "scripts" / "try_it.py"
 BARE = {"PATH": os.environ["PATH"], "SYSTEMROOT": os.environ.get("SYSTEMROOT", "")}
@@ -28,25 +34,46 @@ def run(*arguments: str, script: Path = SCRIPT) -> subprocess.CompletedProcess[s
 def test_the_tour_has_no_surprise() -> None:
     done = run()
     assert (done.returncode, done.stderr) == (0, "")
-    statuses = [int(status) for status in re.findall(r"^  (\d{3})  ", done.stdout, re.MULTILINE)]
-    assert set(statuses) == {200, 401, 403, 500}
-    assert done.stdout.splitlines()[-1] == f"{len(statuses)} steps, 0 surprises"
+    rows = re.findall(r"^  (\d{3})   (\d{3})   ", done.stdout, re.MULTILINE)
+    assert {own for own, _ in rows} == {"200", "401", "403", "500"}
+    assert ("200", "403") in rows  # where the straightforward authorizer refuses a live key
+    own, other = re.findall(r"^  (?:this one|other): +(\S.*?)   ", done.stdout, re.MULTILINE)
+    assert "403" not in own and "403" in other  # while reads fail
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"{len(rows) + 1} steps, 0 surprises"
+    assert "--serve" in lines[-2] and "--log" in lines[-2] and "virtual" in lines[0]
+    assert max(map(len, lines)) <= 90 and len(lines) <= 60
     assert "\033" not in done.stdout  # not a terminal
 
 
-def test_the_tour_notices_an_authorizer_that_lets_everyone_in(tmp_path: Path) -> None:
-    """It runs what is beside it: a copy whose comparison is broken must surprise it."""
-    (tmp_path / "scripts" / "lib").mkdir(parents=True)
-    for script in ("try_it.py", "lib/__init__.py", "lib/standins.py", "lib/console.py"):
-        (tmp_path / "scripts" / script).write_text((ROOT / "scripts" / script).read_text())
-    source = (ROOT / "authorizer.py").read_text()
-    broken = source.replace("hmac.compare_digest(digest, it.digest)", "True")
-    assert broken != source
-    (tmp_path / "authorizer.py").write_text(broken)
-    done = run(script=tmp_path / "scripts" / "try_it.py")
-    assert done.returncode == 1
-    assert re.search(r"200  a wrong key +<- expected 403", done.stdout)
-    assert not done.stdout.endswith(" 0 surprises\n")
+def test_the_tour_notices_an_authorizer_that_lets_everyone_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(authorizer, "_authorizer", None)
+    reading = authorizer.Reading(CURRENT, "version", b"", (0.0, 0.0))
+    allow = ("allow", "key_matched", reading)
+    monkeypatch.setattr(authorizer, "decide", lambda *_: allow)
+    try:
+        assert try_it.tour() == 1
+    finally:
+        vars(authorizer)["time"] = time
+    shown = capsys.readouterr().out
+    assert re.search(r"200   403   a wrong key +<- expected 403", shown)
+    assert not shown.endswith(" 0 surprises\n")
+
+
+def test_log_ends_quietly_when_its_reader_leaves() -> None:
+    command = [sys.executable, "-S", str(SCRIPT), "--log"]
+    tour = subprocess.Popen(
+        command, env=BARE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert tour.stdout and tour.stderr
+    tour.stdout.readline()
+    tour.stdout.close()
+    assert tour.stderr.read() == ""
+    tour.stderr.close()
+    assert tour.wait(60) in (141, -signal.SIGPIPE)
 
 
 def test_log_shows_the_authorizers_lines() -> None:
@@ -79,20 +106,29 @@ def test_serve_prints_curl_lines_that_work() -> None:
         text=True,
     )
     assert server.stdout
-    lines = [server.stdout.readline() for _ in range(10)]
+    lines = [server.stdout.readline() for _ in range(11)]
     right = re.fullmatch(r"curl -i -H 'x-origin-verify: (\S+)' (\S+)/items .*\n", lines[2])
     assert right, lines
     key, url = right.groups()
     assert status(f"{url}/items", key)[0] == 200
     assert status(f"{url}/items", "wrong")[0] == 403
     assert status(f"{url}/items")[0] == 401
-    for path in ("/rotation/start", "/rotation/finish", "/extension/down", "/extension/up"):
+
+    def post(path: str) -> str:
         assert f"curl -X POST {url}{path}\n" in lines
         code, text = status(f"{url}{path}", method="POST")
         assert code == 200
-        if path == "/rotation/start":
-            new = re.findall(r"x-origin-verify: (\S+)'", text)[0]
+        return text
+
+    new = re.findall(r"x-origin-verify: (\S+)'", post("/rotation/start"))[0]
     assert status(f"{url}/items", new)[0] in (200, 403)  # 403 for up to a second
+    assert "good for 30 s from the start" in post("/rotation/finish")
+    assert status(f"{url}/items", key)[0] == 200
+    assert "30 s later" in post("/time/later")
+    assert (status(f"{url}/items", key)[0], status(f"{url}/items", new)[0]) == (403, 200)
+    assert "for 5 minutes" in post("/extension/down")
+    assert (status(f"{url}/items", new)[0], status(f"{url}/items", "other")[0]) == (200, 500)
+    post("/extension/up")
     server.send_signal(signal.SIGINT)
     assert server.wait(10) == 0
     assert server.stdout.read() == "\nEnded.\n"
