@@ -225,11 +225,27 @@ class Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or the body waits for the peer to acknowledge the head: 40 ms
 
-    def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def send(
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        framing: str = "length",
+    ) -> None:
+        """Answer. ``framing`` tells where the body ends: by its "length", "chunked", or by the
+        "close" of the connection.
+        """
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if framing == "length":
+            self.send_header("Content-Length", str(len(body)))
+        elif framing == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+            parts = [body[start : start + 2048] for start in range(0, len(body), 2048)]
+            body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
+        else:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
@@ -247,6 +263,7 @@ class Extension(Server):
     ``faults`` maps a staging label, or "*" for all of them, to what answers in place of the real
     thing.
     ``seen`` lists the label of every request with the right token and path.
+    ``framing`` is how the true answers end, see ``Request.send``.
     """
 
     def __init__(self, secret: Secret, token: str, port: int = 0) -> None:
@@ -254,6 +271,7 @@ class Extension(Server):
         self.token = token
         self.faults: dict[str, Fault] = {}
         self.seen: list[str] = []
+        self.framing = "length"
         super().__init__(port)
 
     def respond(self, request: Request) -> None:
@@ -273,7 +291,7 @@ class Extension(Server):
         fault = self.faults.get(stage) or self.faults.get("*")
         if fault:
             return fault(request, body)
-        return request.send(status, body)
+        return request.send(status, body, framing=self.framing)
 
 
 class Context:
