@@ -117,7 +117,7 @@ def once(python: str) -> list[Job]:
             )
         ],
         [
-            Step(  # no ignored rule; the tests judge the README's SAM template
+            Step(  # no ignored rule; the tests judge sam.yaml
                 "cfn-lint",
                 [
                     [python, "scripts/package.py"],

@@ -26,6 +26,7 @@ from lib.console import ROOT, colour, progress
 from lib.copies import MAX_DIRECT_BYTES, CopyError, source, write_all
 from lib.environments import ToolsError, environment
 
+SKELETON = "scripts/deploy/template.yaml"
 PLACE = "      @authorizer.py@\n"
 EPOCH = (2020, 1, 1, 0, 0, 0)  # the time of every file in a zip
 WHEEL_SOURCES = ("authorizer.py", "pyproject.toml", "README.md", "LICENSE")
@@ -58,10 +59,7 @@ def inlined(skeleton: str, code: str) -> str:
     if "{{resolve:" in code:
         raise CopyError("authorizer.py holds {{resolve:, which CloudFormation would replace")
     if skeleton.count(PLACE) != 1:
-        raise CopyError(
-            "scripts/deploy/template.yaml must have one line @authorizer.py@, indented by six "
-            "spaces"
-        )
+        raise CopyError(f"{SKELETON} must have one line @authorizer.py@, indented by six spaces")
     indent = PLACE[: -len(PLACE.lstrip())]
     template = skeleton.replace(PLACE, re.sub("^(?=.)", indent, code, flags=re.MULTILINE))
     if len(template) > MAX_DIRECT_BYTES:
@@ -103,11 +101,9 @@ def build(with_wheel: bool = True) -> dict[str, bytes]:
     """The files of a release by name. Raises CopyError, ToolsError."""
     code = source("authorizer.py")
     try:
-        template = inlined(
-            source("scripts/deploy/template.yaml").decode("ascii"), code.decode("ascii")
-        ).encode()
+        template = inlined(source(SKELETON).decode("ascii"), code.decode("ascii")).encode()
     except UnicodeDecodeError:
-        raise CopyError("authorizer.py and scripts/deploy/template.yaml must be ASCII") from None
+        raise CopyError(f"authorizer.py and {SKELETON} must be ASCII") from None
     files = {"authorizer.zip": stored_zip({"authorizer.py": code}), "template.yaml": template}
     if with_wheel:
         name, data = wheel()

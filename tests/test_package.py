@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[str, bytes]) -> None:
     one, other = checkout(tmp_path / "one"), checkout(tmp_path / "the other one")
-    for name in (*package.WHEEL_SOURCES, "scripts/deploy/template.yaml"):
+    for name in (*package.WHEEL_SOURCES, package.SKELETON):
         path = other / name
         # As git may check out on Windows.
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

@@ -14,6 +14,7 @@ from lib.console import ROOT
 SECURITY = (ROOT / "SECURITY.md").read_text()
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+RUNBOOK = (ROOT / "scripts" / "deploy" / "runbook.md").read_text()
 
 
 def promises() -> dict[str, list[str]]:
@@ -45,11 +46,15 @@ def test_every_file_that_the_papers_name_exists() -> None:
             assert (ROOT / path).exists(), path
 
 
-def test_every_link_within_the_readme_leads_to_a_heading() -> None:
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    for anchor in re.findall(r"\]\(#([^)]+)\)", README):
-        assert anchor in anchors, anchor
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_to_a_heading_leads_to_one() -> None:
+    for text in (README, RUNBOOK):
+        assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors(text)
+    assert set(re.findall(r"runbook\.md#([\w-]+)", README + SECURITY)) <= anchors(RUNBOOK)
 
 
 def test_the_documents_name_the_defaults_of_the_code() -> None:

@@ -6,13 +6,14 @@ No socket, no clock, no stand-in: ``decide`` and ``scan`` get readings and insta
 
 from __future__ import annotations
 
+import ast
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
 from conftest import load
-from lib.standins import CURRENT, PENDING, PREVIOUS
+from lib.standins import CURRENT, PENDING, PREVIOUS, SUBJECT
 
 RULE: Any = load()
 NOW = 1_000_000.0  # seconds, by both clocks: when the request arrives
@@ -327,3 +328,15 @@ def test_a_snapshot_is_never_changed() -> None:
     made = RULE.scan(known, b"C", instant(0), limits(), lambda label, first: reading(label, "C"))
     assert (known.readings, known.confirmed_at) == before
     assert made is not known and made.confirmed_at is None
+
+
+def test_the_rule_does_no_io_reads_no_clock_and_logs_nothing() -> None:
+    text = SUBJECT.read_text()
+    rule = text[text.index("# --- The rule") : text.index("# --- The Extension")]
+    names = {node.id for node in ast.walk(ast.parse(rule)) if isinstance(node, ast.Name)}
+    assert {"decide", "scan", "age", "Reading"} <= names | {
+        node.name
+        for node in ast.parse(rule).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
+    assert not names & {"time", "socket", "logger", "logging", "emit", "os", "open", "json"}
