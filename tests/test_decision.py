@@ -86,7 +86,8 @@ def test_a_thousand_wrong_keys_in_a_second_cost_one_scan(world: World) -> None:
 
 def stopped(world: World) -> None:
     """From now on the clock moves only where a test moves it."""
-    world.clock.monotonic = world.clock.time = lambda: 1e9 + world.clock.moved  # type: ignore[method-assign]
+    clock = world.clock
+    clock.monotonic = clock.time = lambda: 1e9 + clock.moved  # type: ignore[method-assign]
 
 
 def test_all_bounds_of_age_include_their_last_instant(world: World) -> None:
