@@ -375,7 +375,7 @@ class Environment:
 
     def load(self) -> Any:
         module: Any = ModuleType("authorizer")
-        exec(AUTHORIZER, module.__dict__)  # nosec B102: the file under test
+        exec(AUTHORIZER, module.__dict__)  # nosec B102
         module.time = self
         module._authorizer = module.Authorizer(module.Settings(self.world.environment))
         module._authorizer.extension.fetch = self.read
