@@ -159,19 +159,19 @@ RESCAN_SECONDS = 1  # how old a refusal's looks may be; also the pause after a f
 
 
 class Reading:
-    """The version that a staging label was on when it was read. Never changed."""
+    """The version that a staging label was on when it was read. Not changed once it is known."""
 
     def __init__(self, label: str, version_id: str, digest: bytes, read_at: Instant) -> None:
         self.label = label
         self.version_id = version_id
         self.digest = digest  # of the version's key; empty, unlike any other, if that is unusable
-        self.read_at = read_at  # arrival of the request that it was read for, so never later
+        self.read_at = read_at  # arrival of the request that it was read for: never after the read
         self.created: float | None = None  # CreatedDate in seconds since 1970, if it can be read
         self.ends_at = float("inf")  # seconds since 1970: from then on it matches nothing
 
 
 class Snapshot:
-    """What an execution environment knows. Never changed: each scan makes a new one."""
+    """What an execution environment knows. Each scan makes a new one."""
 
     def __init__(self, readings: dict[str, Reading], problem: str = "") -> None:
         self.readings = readings  # by label
@@ -198,11 +198,12 @@ def age(then: Instant, arrived: Instant) -> float:
 
 def decide(snapshot: Snapshot, digest: bytes, arrived: Instant, settings: Settings) -> Decision:
     """What the snapshot says of the key with this digest, for a request that arrived then."""
-    # No early exit: the time must not tell which label matched.
+    # No early exit: without a read, the time must not tell which label matched.
     matches = [it for it in snapshot.readings.values() if hmac.compare_digest(digest, it.digest)]
-    match = None  # the youngest that counts
-    for it in matches:
-        if arrived[1] < it.ends_at and (not match or age(it.read_at, match.read_at) < 0):
+    counting = [it for it in matches if arrived[1] < it.ends_at]
+    match = counting[0] if counting else None
+    for it in counting[1:]:
+        if match and age(it.read_at, arrived) < age(match.read_at, arrived):
             match = it
     if match and age(match.read_at, arrived) <= settings.cache_seconds:
         return "allow", "key_matched", match
@@ -375,7 +376,7 @@ class Extension:
 
 
 def failure(status: int, body: bytes) -> str:
-    """The reason code of an answer that is no 200; "" for one that means "absent" or any failure.
+    """The reason code of an answer that is no 200; "" where it may be absence or a failure.
 
     The Agent passes AWS's own error on as "__type". That decides, whatever the status is.
     """
@@ -384,7 +385,8 @@ def failure(status: int, body: bytes) -> str:
     if cause and status >= 400:
         if cause.endswith("ResourceNotFoundException"):
             return ""
-        return next(reason for pattern, reason in CAUSES if re.search(pattern, str(answer)))
+        details = f"{cause} {text_at(answer, 'message')} {text_at(answer, 'Message')}"
+        return next(reason for pattern, reason in CAUSES if re.search(pattern, details))
     if status in (401, 403):
         return "session_rejected"
     if status in (0, 429) or status >= 500 or (status == 400 and b"not ready" in body):
@@ -566,7 +568,7 @@ class Authorizer:
         return snapshot
 
     def log(self, outcome: str, reason: str, found: Reading | None, event: Event) -> None:
-        """Log a decision. The client writes nothing of the event that is shown."""
+        """Log a decision, with what API Gateway or the API's owner wrote of the event."""
         request = event.get("requestContext")
         shown = (
             found.version_id if found else "",

@@ -92,6 +92,13 @@ def test_the_cause_decides_and_then_the_status(status: int, body: bytes, reason:
     assert not reason or reason in reader.PROBLEMS
 
 
+def test_an_error_that_is_nested_deep_raises_nothing() -> None:
+    """Python's repr() needs a few levels more than its JSON parser."""
+    for depth in [*range(900, 1600), *range(9_900, 10_050)]:
+        body = b'{"__type": "X", "a": ' + b"[" * depth + b"]" * depth + b"}"
+        assert reader.failure(400, body) in ("", "secrets_manager_failed")
+
+
 @pytest.mark.parametrize(
     ("label", "status", "body", "tries", "reason"),
     [

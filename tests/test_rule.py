@@ -133,6 +133,16 @@ def test_the_clock_that_advanced_further_tells_the_age(monotonic: float, wall: f
     assert decided(known, "K") == READ_FIRST
 
 
+@pytest.mark.parametrize("order", [(CURRENT, PENDING), (PENDING, CURRENT)])
+def test_a_reading_just_made_counts_though_the_wall_clock_was_set_back(
+    order: tuple[str, str],
+) -> None:
+    """Neither reading is younger by both clocks then; the one with no age must be found."""
+    old, new = (reading(label, "K") for label in order)
+    old.read_at = NOW - 61, NOW + 120
+    assert decided(snapshot(old, new, confirmed=0), "K") == ("allow", "key_matched", order[1])
+
+
 class Scan(NamedTuple):
     """What a scan read, what becomes of the key, and what is known afterwards."""
 
