@@ -104,7 +104,7 @@ BROKEN: list[tuple[str, str | None]] = [
     ("not-json", None),
     ("", None),
     ('{"key": "unterminated', None),
-    ('{"key": ' * 60_000, None),
+    ('{"key": ' * 40_000, None),
     ('{"key": NaN}', None),
     ("\ufeff" + json.dumps({"key": OLD}), None),
     ("", "binary"),

@@ -28,7 +28,7 @@ def mutant(name: str, before: str, after: str) -> mutate.Mutant:
     return mutate.Mutant(f"@ {name}\n- {before}\n+ {after}", ORIGINAL.replace(before, after))
 
 
-OPEN = mutant("find", "hmac.compare_digest(digest, reading.digest)", "True")
+OPEN = mutant("scan", "hmac.compare_digest(digest, reading.digest)", "True")
 ENDLESS = mutant("presented_key", '    key = ""\n    for', "    while True: pass\n    for")
 
 
