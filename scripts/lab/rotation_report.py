@@ -1,54 +1,68 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Run seeded rotations in virtual time under a straightforward port and under the authorizer;
-compare what clients saw.
+"""Run seeded rotations in virtual time under a straightforward port and under the authorizer,
+and compare what clients saw. Prints a Markdown table.
 
 The port asks for AWSCURRENT, then AWSPENDING, on every request. The authorizer is authorizer.py
-itself. Both meet the same rotations: a rotator that finishes at once or waits, AWSPENDING left
-behind or removed, API Gateway caching for 0, 300 or 3,600 s, CloudFront switching its edges over up
-to ten minutes, four execution environments, and a wrong key with every live one. Exits with 1
-if the authorizer, set up as its template does, refused a live request.
+itself. Both meet the same rotations. The rotator finishes at once, or waits for CloudFront. It
+leaves AWSPENDING behind, or removes it. API Gateway caches for 0, 300 or 3,600 s. CloudFront
+switches its edges over within ten minutes. Four execution environments answer. A wrong key comes
+with every live one.
+
+Exit status: 0 the authorizer, set up as its template does, refused no live request; 1 it did, or
+the picture cannot be written; 2 wrong arguments.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from html import escape
+from itertools import groupby, product
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench import table
 from lib.console import colour, progress
-from lib.rotation import START, Environment, Knobs, Port, VirtualGateway, VirtualWorld
+from lib.rotation import Environment, Knobs, Port, VirtualGateway, VirtualWorld
 from lib.standins import CURRENT, PENDING, PREVIOUS
 
 OLDEST, OLD, NEW = "oldest-key-of-the-report", "old-key-of-the-report", "new-key-of-the-report"
+DAY = 86_400.0
 BEFORE = 120.0  # seconds of traffic before the rotation
 AFTER = 900.0  # and after the last edge has switched
 PROBES = 5400.0  # the old key is tried for that long after AWSCURRENT has moved
 
 
 class Policy(NamedTuple):
-    """A row of the table."""
+    """An authorizer and its Extension: a row of the table."""
 
     name: str
     kind: type[Environment]
-    ttl: int
+    ttl: int  # seconds for which the Extension caches
 
 
 POLICIES = [
-    Policy("straightforward port, Extension TTL 300 s (default)", Port, 300),
-    Policy("straightforward port, Extension TTL 0", Port, 0),
-    Policy("authorizer, Extension TTL 300 s (it warns)", Environment, 300),
-    Policy("authorizer, Extension TTL 0 (as its template sets it)", Environment, 0),
+    Policy("port, TTL 300 s", Port, 300),
+    Policy("port, TTL 0", Port, 0),
+    Policy("authorizer, TTL 300 s", Environment, 300),
+    Policy("authorizer, TTL 0", Environment, 0),
 ]
+HEADER = ["policy", "refusing", "outage", "old key", "Extension", "AWS"]
+LEGEND = """\
+- policy: the TTL is the Extension's cache. AWS's default is 300 s. The authorizer's template
+  sets 0, and the authorizer warns of any other value.
+- refusing: the rotations in which a live key was refused.
+- outage: the longest time from the first refusal of a live key to the next allow of one.
+- old key: the longest time for which the old key was let in after AWSCURRENT had moved.
+- Extension, AWS: the calls to the Extension and to Secrets Manager in one rotation, on average."""
 
 
 class Rotation(NamedTuple):
@@ -57,18 +71,23 @@ class Rotation(NamedTuple):
     Instants are in seconds after the new key's creation.
     """
 
-    gateway: int
+    gateway: int  # seconds for which API Gateway caches
     finish: float  # when AWSCURRENT moves
     keep_pending: bool
     edges: list[float]  # when each CloudFront edge begins to send the new key
     seed: int  # of the traffic
+
+    def plan(self, world: VirtualWorld, zero: float) -> None:
+        """Let the rotator create the new key at ``zero``, and finish later."""
+        world.at(zero, lambda: world.put(NEW, PENDING))
+        world.at(zero + self.finish, lambda: world.finish(self.keep_pending))
 
 
 class Seen(NamedTuple):
     """An answer that a client got."""
 
     at: float  # seconds after the new key's creation
-    key: str
+    key: str  # or "probe": the old key, from elsewhere than CloudFront
     outcome: str
 
 
@@ -97,8 +116,15 @@ def draw(seed: int) -> Rotation:
     )
 
 
+def stretches(samples: Iterable[tuple[float, str]], end: float) -> list[tuple[float, float, str]]:
+    """Samples in the order of time, as stretches of one value: begin, end, value."""
+    firsts = [next(group) for _, group in groupby(samples, key=lambda sample: sample[1])]
+    ends = [at for at, _ in firsts[1:]] + [end]
+    return [(start, end, value) for (start, value), end in zip(firsts, ends)]
+
+
 class Run:
-    """One rotation under one policy."""
+    """One rotation under one policy. ``zero`` is the instant of the new key's creation."""
 
     def __init__(self, rotation: Rotation, policy: Policy, pace: float = 2.0) -> None:
         """``pace`` is the time between two requests through CloudFront, in seconds."""
@@ -111,130 +137,111 @@ class Run:
         self.gateway = VirtualGateway(self.world)
         self.environments = [policy.kind(self.world) for _ in range(4)]
         self.seen: list[Seen] = []
+        self.dice = random.Random(rotation.seed)  # nosec B311
+        self.world.put(OLDEST)
+        self.world.advance(DAY)
+        self.world.put(OLD)
+        self.world.advance(30 * DAY)
+        self.zero = self.world.now + BEFORE
+        rotation.plan(self.world, self.zero)
 
-    def run(
-        self, watch: Callable[[Run], object] = lambda run: None, end: float | None = None
-    ) -> None:
-        """Let it happen, until ``end`` if given.
-
-        ``watch`` is called before every request through CloudFront.
-        """
-        world, rotation = self.world, self.rotation
-        dice = random.Random(rotation.seed)  # nosec B311
-        world.put(OLDEST)
-        world.advance(86_400.0)
-        world.put(OLD)
-        world.advance(86_400.0 * 30)
-        self.zero = world.now + BEFORE
-        world.at(self.zero, lambda: world.put(NEW, PENDING))
-        world.at(self.zero + rotation.finish, lambda: world.finish(rotation.keep_pending))
+    def run(self, end: float | None = None) -> None:
+        """Let it happen, until ``end`` if given."""
+        world, rotation, dice = self.world, self.rotation, self.dice
         while self.elapsed() < (end or max([*rotation.edges, rotation.finish]) + AFTER):
             world.advance(dice.uniform(0.5, 1.5) * self.pace)
-            watch(self)
-            self.ask(NEW if self.elapsed() >= dice.choice(rotation.edges) else OLD, dice)
+            self.ask(NEW if self.elapsed() >= dice.choice(rotation.edges) else OLD)
             if self.elapsed() > max(rotation.edges) and dice.random() < 0.2:
-                self.ask(OLD, dice, probe=True)
-            self.ask(
-                dice.choice(["wrong-key-one", "wrong-key-two", f"wrong-key-{dice.random()}"]), dice
-            )
+                self.ask(OLD, probe=True)
+            self.ask(dice.choice(["wrong-key-one", "wrong-key-two", f"wrong-key-{dice.random()}"]))
         while not end and self.elapsed() < rotation.finish + PROBES:
             world.advance(30.0)
-            self.ask(NEW, dice)
-            self.ask(OLD, dice, probe=True)
+            self.ask(NEW)
+            self.ask(OLD, probe=True)
 
     def elapsed(self) -> float:
+        """Seconds after the new key's creation."""
         return self.world.now - self.zero
 
-    def ask(self, key: str, dice: random.Random, probe: bool = False) -> None:
-        outcome, _ = self.gateway.ask(key, dice.choice(self.environments))
+    def ask(self, key: str, probe: bool = False) -> None:
+        """Ask any of the environments through API Gateway."""
+        outcome, _ = self.gateway.ask(key, self.dice.choice(self.environments))
         self.seen.append(Seen(self.elapsed(), "probe" if probe else key, outcome))
 
     def result(self) -> Result:
-        outage, since = 0.0, None
+        """The figures of a run that has ended."""
         live = [seen for seen in self.seen if seen.key in (OLD, NEW)]
-        for seen in live:
-            if seen.outcome == "allow":
-                outage, since = max(outage, seen.at - since if since is not None else 0.0), None
-            elif seen.outcome == "refuse" and since is None:
-                since = seen.at
-        if since is not None:
-            outage = max(outage, live[-1].at - since)
-        old = [
-            seen.at for seen in self.seen if seen.key in (OLD, "probe") and seen.outcome == "allow"
-        ]
+        known = [(seen.at, seen.outcome) for seen in live if seen.outcome != "error"]
+        runs = stretches(known, live[-1].at)
+        old = [it.at for it in self.seen if it.key in (OLD, "probe") and it.outcome == "allow"]
         return Result(
             refused=sum(seen.outcome == "refuse" for seen in live),
-            outage=outage,
-            old_key=max(0.0, max(old) - self.rotation.finish),
+            outage=max((end - start for start, end, it in runs if it == "refuse"), default=0.0),
+            old_key=max([self.rotation.finish, *old]) - self.rotation.finish,
             extension_calls=sum(len(environment.reads) for environment in self.environments),
             secrets_manager_calls=sum(environment.misses for environment in self.environments),
         )
 
 
-def compare(seed: int) -> list[Result]:
+def compare(seed: int, policies: Sequence[Policy] = POLICIES) -> list[Result]:
     """What every policy makes of the rotation with that seed."""
-    runs = [Run(draw(seed), policy) for policy in POLICIES]
+    runs = [Run(draw(seed), policy) for policy in policies]
     for run in runs:
         run.run()
     return [run.result() for run in runs]
 
 
-def table(rotations: int, seed: int) -> tuple[str, bool]:
-    """The comparison as a Markdown table, and whether the authorizer with TTL 0 refused nothing
-    wrongly.
-    """
-    results: list[list[Result]] = [[] for _ in POLICIES]
-    progress(f"rotation 1 of {rotations}")
+def simulate(
+    rotations: int, seed: int, policies: Sequence[Policy] = POLICIES
+) -> list[tuple[Result, ...]]:
+    """The results of every policy, one for each rotation. Shows its progress."""
+    seeds = range(seed * 1_000_000, seed * 1_000_000 + rotations)
+    results = []
+    progress(f"0 of {rotations} rotations")
     with ProcessPoolExecutor() as pool:
-        for number, of_one in enumerate(
-            pool.map(compare, range(seed * 1_000_000, seed * 1_000_000 + rotations)), 1
-        ):
-            progress(f"rotation {min(number + 1, rotations)} of {rotations}")
-            for row, result in zip(results, of_one):
-                row.append(result)
+        for of_one in pool.map(partial(compare, policies=policies), seeds):
+            results.append(of_one)
+            progress(f"{len(results)} of {rotations} rotations")
     progress("")
-    lines = [
-        f"| policy | rotations with a wrong refusal, of {rotations} | longest outage "
-        "| old key accepted after AWSCURRENT moved, at most | Extension calls per rotation "
-        "| Secrets Manager calls per rotation |",
-        "|---|---|---|---|---|---|",
+    return list(zip(*results))
+
+
+def row(policy: Policy, results: Sequence[Result]) -> list[str]:
+    """The cells under HEADER."""
+    return [
+        policy.name,
+        str(sum(result.refused > 0 for result in results)),
+        f"{max(result.outage for result in results):,.0f} s",
+        f"{max(result.old_key for result in results):,.0f} s",
+        f"{fmean(result.extension_calls for result in results):,.0f}",
+        f"{fmean(result.secrets_manager_calls for result in results):,.0f}",
     ]
-    for policy, row in zip(POLICIES, results):
-        wrong = sum(result.refused > 0 for result in row)
-        lines.append(
-            f"| {policy.name} | {wrong} | {max(result.outage for result in row):,.0f} s "
-            f"| {max(result.old_key for result in row):,.0f} s "
-            f"| {sum(result.extension_calls for result in row) / rotations:,.0f} "
-            f"| {sum(result.secrets_manager_calls for result in row) / rotations:,.0f} |"
-        )
-    return "\n".join(lines), not any(result.refused for result in results[-1])
 
 
-# The picture
+# The picture. Lengths are in pixels where it is 830 wide, as it is in a README on GitHub.
 
-LEFT, RIGHT, WIDTH = 190, 24, 1200
+WIDTH, LEFT, RIGHT = 830, 142, 802  # of the page, and where the lanes begin and end
 FROM, TO = -BEFORE, 22 * 60.0  # seconds
-OUTAGE = 690.0, 60.0  # begin and length
-INK, FAINT, PAPER = "#1f2933", "#d5dbe1", "#ffffff"
-COLOURS = {OLDEST: "#c9ced6", OLD: "#6f9bd1", NEW: "#b58ad6"}
-NAMES = {OLDEST: "oldest key", OLD: "old key", NEW: "new key"}
-MARKS = {  # by outcome: colour, and the path around a point; they differ in shape too
-    "allow": ("#1b8a3a", "m-2.6,0a2.6,2.6 0 1 0 5.2,0a2.6,2.6 0 1 0 -5.2,0"),
-    "refuse": ("#c81e1e", "m-3.4,-3.4l6.8,6.8m0,-6.8l-6.8,6.8"),
-    "error": ("#c77700", "m0,-4l4,7.2h-8z"),
+FAILURE = 690.0, 750.0  # of Secrets Manager: begin and end
+INK, FAINT, PAPER = "#1f2933", "#d5dbe1", "#ffffff"  # a ground of its own, for any theme
+MARKS = {  # by outcome: colour, width of the stroke, shape; no two have the same shape
+    "allow": ("#1a7f37", 4.4, "h.01"),
+    "refuse": ("#c4161c", 1.3, "m-2.4,-2.4l4.8,4.8m0,-4.8l-4.8,4.8"),
+    "error": ("#8f5400", 1.8, "m0,-2.6l2.6,4.6h-5.2z"),
 }
-PICTURED = Rotation(
-    gateway=300,
-    finish=4.0,
-    keep_pending=True,
-    edges=[40.0 + 26.0 * number for number in range(20)],
-    seed=1,
-)
+BARS = {
+    OLDEST: {"fill": "#b0581a"},
+    OLD: {"fill": "#57606a"},
+    NEW: {"fill": "#0b62c4"},
+    "failure": {"fill": "#fdf3dc", "stroke": "#8f5400", "stroke_dasharray": "3 2"},
+}
+NAMES = "allowed, refused, cannot know, older key, old key, new key, Secrets Manager fails"
+PICTURED = Rotation(300, 4.0, True, [40.0 + 26.0 * number for number in range(20)], 1)
 
 
 def x(at: float) -> float:
     """Where an instant lies on the page."""
-    return round(LEFT + (min(max(at, FROM), TO) - FROM) / (TO - FROM) * (WIDTH - LEFT - RIGHT), 1)
+    return round(LEFT + (max(at, FROM) - FROM) / (TO - FROM) * (RIGHT - LEFT), 1)
 
 
 class Picture:
@@ -242,256 +249,179 @@ class Picture:
 
     def __init__(self) -> None:
         self.parts: list[str] = []
-        self.y = 24.0
+        self.y = 10
 
-    def text(
-        self,
-        at: float,
-        y: float,
-        text: str,
-        size: int = 12,
-        anchor: str = "start",
-        bold: bool = False,
-    ) -> None:
-        weight = ' font-weight="bold"' if bold else ""
-        self.parts.append(
-            f'<text x="{at}" y="{y}" font-size="{size}" text-anchor="{anchor}"{weight}>'
-            f"{escape(text, quote=False)}</text>"
-        )
+    def add(self, tag: str, text: str = "", /, **attributes: object) -> None:
+        """An element, its attributes with _ in place of -."""
+        pairs = [f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items()]
+        self.parts.append(f"<{tag}{''.join(pairs)}>{escape(text)}</{tag}>")
 
-    def heading(self, text: str) -> None:
-        self.y += 20
-        self.text(16, self.y + 4, text, 14, bold=True)
-        self.y += 15
+    def text(self, at: float, y: float, text: str, **attributes: object) -> None:
+        """A text around the line ``y``."""
+        self.add("text", text, x=round(at, 1), y=y + 4, **attributes)
 
-    def name(self, text: str, height: float) -> None:
-        self.text(LEFT - 10, self.y + height / 2 + 4, text, anchor="end")
+    def heading(self, text: str, size: int = 13) -> None:
+        """A line in bold."""
+        self.text(12, self.y + 13, text, font_size=size, font_weight="bold")
+        self.y += 27
 
-    def bar(
-        self, start: float, end: float, y: float, height: float, key: str, text: str = ""
-    ) -> None:
-        width = round(x(end) - x(start), 1)
-        if width > 0:
-            self.parts.append(
-                f'<rect x="{x(start)}" y="{y}" width="{width}" height="{height}" '
-                f'fill="{COLOURS[key]}"/>'
-            )
-            if text and width > 60:
-                self.text(x(start) + 6, y + height / 2 + 4, text, 11)
+    def box(self, start: float, end: float, y: float, height: float, **attributes: object) -> None:
+        """A rectangle between two places on the page."""
+        width = round(end - start, 1)
+        self.add("rect", x=round(start, 1), y=y, width=width, height=height, **attributes)
 
-    def mark(self, outcome: str, at: float, y: float) -> str:
-        return f"M{at},{y}{MARKS[outcome][1]}"
+    def marks(self, outcome: str, places: list[float], y: float) -> None:
+        """Answers with one outcome."""
+        colour, width, shape = MARKS[outcome]
+        path = "".join(f"M{place},{y}{shape}" for place in places)
+        self.add("path", d=path, fill="none", stroke=colour, stroke_width=width)
 
-    def marks(self, outcome: str, path: str) -> None:
-        if path:
-            fill = "none" if outcome == "refuse" else MARKS[outcome][0]
-            self.parts.append(
-                f'<path d="{path}" fill="{fill}" stroke="{MARKS[outcome][0]}" stroke-width="1.4"/>'
-            )
+    def lane(self, name: str, rows: Sequence[Sequence[tuple[float, float, str]]], row: int) -> None:
+        """Which key is where, as bars: begin, end, and the key or ""."""
+        self.text(LEFT - 8, self.y + row * len(rows) / 2, name, text_anchor="end")
+        for bars in rows:
+            for start, end, key in bars:
+                if key and end > FROM:
+                    self.box(x(start), x(end), self.y, max(row - 1, 2), **BARS[key])
+            self.y += row
 
-
-def labels(picture: Picture, world: VirtualWorld, zero: float) -> None:
-    """Which key each staging label is on."""
-    for stage in (PENDING, CURRENT, PREVIOUS):
-        picture.name(stage, 20)
-        spans: list[tuple[float, float, str]] = []
-        ends = [span.start for span in world.history[1:]] + [zero + TO]
-        for span, end in zip(world.history, ends):
-            key = span.keys.get(stage, "")
-            if spans and spans[-1][2] == key:
-                spans[-1] = (spans[-1][0], end, key)
-            else:
-                spans.append((span.start, end, key))
-        for start, end, key in spans:
-            if key:
-                picture.bar(start - zero, end - zero, picture.y + 2, 16, key, NAMES[key])
-        picture.y += 20
+    def answers(self, name: str, seen: list[Seen], framed: str = "", note: str = "") -> None:
+        """A lane of answers. Those with one outcome are framed, with a note beside them."""
+        self.text(LEFT - 8, self.y + 9, name, text_anchor="end")
+        self.add("path", d=f"M{LEFT},{self.y + 9}H{RIGHT}", stroke=FAINT)
+        for outcome in MARKS:
+            places = [x(it.at) for it in seen if it.outcome == outcome and it.at >= FROM]
+            if places:
+                self.marks(outcome, places, self.y + 9)
+            if places and outcome == framed:
+                start, end, colour = places[0] - 6, places[-1] + 6, MARKS[outcome][0]
+                self.box(start, end, self.y + 1, 16, rx=4, fill="none", stroke=colour)
+                late = start > WIDTH / 2  # there is more room on the left then
+                at, anchor = (start - 6, "end") if late else (end + 6, "start")
+                self.text(at, self.y + 9, note, text_anchor=anchor, font_weight="bold")
+        self.y += 18
 
 
-def edges(picture: Picture) -> None:
-    """How many edges send which key."""
-    height, count = 44, len(PICTURED.edges)
-    picture.name("edges that send", height)
-    picture.bar(FROM, TO, picture.y, height, OLD)
-    moments = sorted(PICTURED.edges)
-    path = f"M{x(moments[0])},{picture.y + height}"
-    for number, moment in enumerate(moments, 1):
-        path += f"H{x(moment)}V{round(picture.y + height - height * number / count, 1)}"
-    picture.parts.append(f'<path d="{path}H{x(TO)}V{picture.y + height}z" fill="{COLOURS[NEW]}"/>')
-    picture.text(x(FROM) + 6, picture.y + height / 2 + 4, "the old key", 11)
-    picture.text(x(max(moments)) + 6, picture.y + height / 2 + 4, "the new key", 11)
-    picture.y += height
+def holds(environment: Environment, key: str) -> bool:
+    """Whether the environment has the key: in its snapshot, or in the port's Extension."""
+    if environment.module is None:  # the port
+        since = environment.world.now - environment.world.knobs.ttl
+        cached = environment.cache.values()
+        return any(fetched > since and key.encode() in body for fetched, body in cached)
+    authorizer = environment.module._authorizer
+    digest = environment.module.digest_of(authorizer.salt, key)
+    readings = authorizer.snapshot.readings.values()
+    return any(it.digest == digest and environment.time() < it.ends_at for it in readings)
 
 
-def held(run: Run) -> list[set[str]]:
-    """Which keys the snapshot of each environment holds."""
-    result = []
-    for environment in run.environments:
-        keys = {OLD, NEW}
-        if environment.module is None:  # the port: what its Extension has cached
-            since = run.world.now - run.world.knobs.ttl
-            bodies = [body for fetched, body in environment.cache.values() if fetched > since]
-            result.append({key for key in keys if any(key.encode() in body for body in bodies)})
-        else:
-            module, authorizer = environment.module, environment.module._authorizer
-            readings = authorizer.snapshot.readings.values()
-            digests = {it.digest for it in readings if environment.time() < it.ends_at}
-            result.append(
-                {key for key in keys if module.digest_of(authorizer.salt, key) in digests}
-            )
-    return result
-
-
-def policy_lanes(picture: Picture, policy: Policy, what: str) -> None:
+def policy_lanes(picture: Picture, policy: Policy, holder: str) -> None:
     """What one policy holds and answers."""
-    run, samples = Run(PICTURED, policy, pace=8.0), list[tuple[float, list[set[str]]]]()
-    run.world.at(START + 31 * 86_400.0 + BEFORE + OUTAGE[0], lambda: run.world.set_outage("absent"))
-    run.world.at(START + 31 * 86_400.0 + BEFORE + sum(OUTAGE), lambda: run.world.set_outage(None))
-    run.run(lambda run: samples.append((run.elapsed(), held(run))), end=TO)
-    picture.name(what, 48)
-    for number in range(len(run.environments)):
-        for offset, key in ((0, OLD), (5, NEW)):
-            start = None
-            for at, keys in [*samples, (TO, [set[str]()] * 4)]:
-                if key in keys[number] and start is None:
-                    start = at
-                elif key not in keys[number] and start is not None:
-                    picture.bar(start, at, picture.y + offset, 5, key)
-                    start = None
-        picture.y += 12
-    picture.y += 6
-    paths = dict.fromkeys(MARKS, "")
-    for name, wanted in (
-        ("CloudFront, old key", [OLD]),
-        ("CloudFront, new key", [NEW]),
-        ("not CloudFront, old key", ["probe"]),
-        ("wrong keys", []),
-    ):
-        picture.name(name, 18)
-        picture.parts.append(
-            f'<path d="M{LEFT},{picture.y + 9}H{WIDTH - RIGHT}" stroke="{FAINT}"/>'
-        )
-        for at, key, outcome in run.seen:
-            if FROM <= at <= TO and (key in wanted or (not wanted and key.startswith("wrong"))):
-                paths[outcome] += picture.mark(outcome, x(at), picture.y + 9)
-        picture.y += 18
-    for outcome, path in paths.items():
-        picture.marks(outcome, path)
+    run = Run(PICTURED, policy, pace=10.0)
+    run.world.fail("absent", run.zero + FAILURE[0], FAILURE[1] - FAILURE[0])
+    held: list[list[tuple[float, str]]] = [[] for _ in range(2 * len(run.environments))]
+
+    def sample() -> None:
+        for samples, (environment, key) in zip(held, product(run.environments, (OLD, NEW))):
+            samples.append((run.elapsed(), key if holds(environment, key) else ""))
+
+    for second in range(int(FROM), int(TO), 10):
+        run.world.at(run.zero + second, sample)
+    run.run(end=TO)
+    picture.lane(holder, [stretches(samples, TO) for samples in held], 6)
+    picture.y += 4
+    seen = {key: [it for it in run.seen if it.key == key] for key in (OLD, NEW, "probe")}
+    outage = f"outage: {run.result().refused} requests with a live key are refused"
+    grace = f"deliberate grace: lets the old key in for {run.world.knobs.accept_previous // 60} min"
+    picture.answers("CloudFront, old key", seen[OLD], "refuse", outage)
+    picture.answers("CloudFront, new key", seen[NEW], "refuse", outage)
+    picture.answers("elsewhere, old key", seen["probe"], "allow", grace)
+    picture.answers("wrong keys", [it for it in run.seen if it.key not in seen])
+
+
+def legend(picture: Picture) -> None:
+    """Every mark and colour with its name."""
+    picture.parts.append('<g id="legend">')
+    at = 12.0
+    for kind, name in zip([*MARKS, *BARS], NAMES.split(", ")):
+        if kind in MARKS:
+            picture.marks(kind, [at + 9], picture.y + 6)
+        else:
+            picture.box(at, at + 18, picture.y, 12, **BARS[kind])
+        picture.text(at + 24, picture.y + 6, name)
+        at += 42 + 6.3 * len(name)
+    picture.parts.append("</g>")
+    picture.y += 16
 
 
 def svg() -> str:
     """One rotation as a timeline, with every answer of the port and of the authorizer."""
     picture = Picture()
-    title = "One rotation: which key each part of the system holds, and every answer"
-    picture.text(16, picture.y + 4, title, 17, bold=True)
-    picture.y += 26
-    at = 16
-    for outcome, text in (
-        ("allow", "allowed"),
-        ("refuse", "refused (403)"),
-        ("error", "cannot know (500)"),
-    ):
-        picture.marks(outcome, picture.mark(outcome, at + 5, picture.y))
-        picture.text(at + 16, picture.y + 4, text)
-        at += 40 + 7 * len(text)
-    for key in (OLD, NEW):
-        picture.parts.append(
-            f'<rect x="{at}" y="{picture.y - 7}" width="22" height="13" fill="{COLOURS[key]}"/>'
-        )
-        picture.text(at + 28, picture.y + 4, NAMES[key])
-        at += 100
-    picture.text(at + 10, picture.y + 4, "API Gateway caches allows and refusals for 300 s.")
-    picture.y += 16
-    top = picture.y
-    world_run = Run(PICTURED, POLICIES[-1], pace=60.0)
-    world_run.run(end=TO)
-    picture.heading("Secrets Manager: labels of the secret's versions")
-    labels(picture, world_run.world, world_run.zero)
+    picture.heading("One rotation: which key each part of the system holds, and every answer", 15)
+    legend(picture)
+    top, ground = picture.y, len(picture.parts)
+    picture.heading("Secrets Manager: the staging labels")
+    run = Run(PICTURED, POLICIES[-1])
+    run.world.until(run.zero + TO)
+    for stage in (PENDING, CURRENT, PREVIOUS):
+        spans = [(span.start - run.zero, span.keys.get(stage, "")) for span in run.world.history]
+        picture.lane(stage, [stretches(spans, TO)], 17)
     picture.heading("CloudFront: rolls the new key out over nine minutes")
-    edges(picture)
-    picture.heading(
-        "Straightforward port: AWSCURRENT, then AWSPENDING, on every request; "
-        "Extension caches for 300 s"
-    )
-    policy_lanes(picture, POLICIES[0], "4 Extensions' caches")
-    picture.heading("This authorizer: AWSPREVIOUS accepted for 900 s; Extension's cache off")
-    policy_lanes(picture, POLICIES[-1], "4 snapshots")
-    bottom = picture.y + 8
-    lines = ""
+    edges = [[(FROM, moment, OLD), (moment, TO, NEW)] for moment in PICTURED.edges]
+    picture.lane(f"{len(edges)} edges send", edges, 2)
+    picture.heading("Straightforward port: AWSCURRENT, then AWSPENDING; its Extension caches 300 s")
+    policy_lanes(picture, POLICIES[0], "4 Extensions hold")
+    picture.heading("This authorizer: AWSPREVIOUS too, for 900 s; its Extension caches nothing")
+    policy_lanes(picture, POLICIES[-1], "4 snapshots hold")
+    lanes, picture.parts[ground:] = picture.parts[ground:], []
+    bottom = picture.y + 4
     for minute in range(-2, 23, 2):
-        lines += f"M{x(minute * 60.0)},{top}V{bottom}"
-        picture.text(x(minute * 60.0), bottom + 16, f"{minute} min", 11, "middle")
-    ground = [
-        f'<path d="{lines}" stroke="{FAINT}" stroke-width="0.7"/>',
-        f'<rect x="{x(OUTAGE[0])}" y="{top}" '
-        f'width="{round(x(sum(OUTAGE)) - x(OUTAGE[0]), 1)}" height="{bottom - top}" '
-        'fill="#fbe9c6"/>',
-    ]
-    picture.text(x(OUTAGE[0] + OUTAGE[1] / 2), top + 8, "Secrets Manager fails", 11, "middle")
-    note = "Minutes since the new key was created (AWSPENDING). The rotator finishes 4 s later."
-    picture.text(LEFT, bottom + 34, note, 11)
-    height = bottom + 48
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'width="{WIDTH}" height="{height:.0f}" '
-        f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" '
-        f'fill="{INK}" role="img">\n'
-        "<title>A key rotation under a straightforward port and under this authorizer</title>\n"
-        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:.0f}" rx="8" '
-        f'fill="{PAPER}" stroke="{FAINT}"/>\n' + "\n".join(ground + picture.parts) + "\n</svg>\n"
-    )
+        at = x(minute * 60.0)
+        picture.add("path", d=f"M{at},{top}V{bottom}", stroke=FAINT)
+        picture.text(at, bottom + 10, f"{minute} min", text_anchor="middle")
+    picture.box(x(FAILURE[0]), x(FAILURE[1]), top, bottom - top, **BARS["failure"])
+    note = "Time since the new key's creation. The rotator finishes 4 s later. "
+    picture.text(LEFT, bottom + 28, note + "API Gateway caches answers for 300 s.")
+    return f"""\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 44}" width="{WIDTH}" \
+height="{bottom + 44}" role="img" aria-labelledby="title desc" fill="{INK}" font-size="11" \
+font-family="system-ui, Segoe UI, Helvetica, Arial, sans-serif" stroke-linecap="round">
+<title id="title">A key rotation under a straightforward port and under this authorizer</title>
+<desc id="desc">CloudFront sends the old key for nine minutes after the new one is current. The port
+refuses it meanwhile: an outage. The authorizer lets it in for 15 minutes: deliberate grace.</desc>
+<rect width="100%" height="100%" rx="8" fill="{PAPER}"/>
+""" + "\n".join([*picture.parts, *lanes, "</svg>\n"])
 
 
-def write(path: Path, text: str) -> None:
-    """Put a file in place, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--rotations", type=int, default=200, metavar="N", help="how many (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="of the rotations (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--svg", type=Path, metavar="FILE", help="draw one rotation instead, into this file"
-    )
+    add = parser.add_argument
+    add("--rotations", type=int, default=200, metavar="N", help="how many (default: 200)")
+    add("--seed", type=int, default=1, metavar="N", help="of the rotations (default: 1)")
+    add("--svg", type=Path, metavar="FILE", help="draw one rotation instead, into this file")
     options = parser.parse_args()
     if options.rotations < 1:
         parser.error("--rotations must be at least 1")
     if options.svg:
         try:
-            write(options.svg, svg())
+            options.svg.write_text(svg(), "utf-8")
         except OSError as error:
-            print(
-                f"rotation_report.py: cannot write {options.svg}: {error.strerror}", file=sys.stderr
-            )
-            return 1
+            sys.exit(f"rotation_report.py: cannot write {options.svg}: {error.strerror}")
         print(f"Wrote {options.svg}")
-        return 0
-    text, good = table(options.rotations, options.seed)
-    print(text)
-    if not good:
-        print(colour("red", "The authorizer with TTL 0 refused live requests."), file=sys.stderr)
-    return 0 if good else 1
+        return
+    results = simulate(options.rotations, options.seed)
+    print(f"{options.rotations} rotations, seed {options.seed}\n")
+    print(table(HEADER, [row(policy, of_it) for policy, of_it in zip(POLICIES, results)]))
+    print(f"\n{LEGEND}")
+    if any(result.refused for result in results[-1]):
+        sys.exit(colour("red", "The authorizer with TTL 0 refused a live key."))
 
 
 if __name__ == "__main__":
     if sys.version_info < (3, 11):
         sys.exit("rotation_report.py needs Python 3.11 or newer")
     try:
-        sys.exit(main())
+        main()
     except KeyboardInterrupt:
         sys.exit(130)
