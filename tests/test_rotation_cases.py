@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-import rotation_report
-from lib.console import ROOT
 from lib.rotation import (
     RESCAN,
     BrokenPromiseError,
@@ -312,19 +310,6 @@ def test_limit_a_second_rotation_takes_awsprevious_from_the_key_before() -> None
     # Hence: rotate again only when CloudFront has rolled out.
     assert judge.ask(OLD).outcome == "refuse"
     assert judge.ask(NEW).outcome == "allow"
-
-
-# The report is about the same things.
-
-
-def test_the_report_tells_the_port_from_the_authorizer() -> None:
-    results = [rotation_report.compare(seed) for seed in range(4)]
-    assert sum(port.refused for port, *_ in results) > 0
-    assert [authorizer.refused for *_, authorizer in results] == [0] * 4
-
-
-def test_the_picture_is_the_one_that_the_report_draws() -> None:
-    assert (ROOT / ".github" / "rotation.svg").read_text("utf-8") == rotation_report.svg()
 
 
 # Found by ten thousand examples: what the bound says while AWSCURRENT holds no usable key.
