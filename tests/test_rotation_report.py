@@ -109,6 +109,7 @@ def test_the_picture_is_the_one_that_the_report_draws(tmp_path: Path) -> None:
     drawn = tmp_path / "rotation.svg"
     assert report("--svg", str(drawn)).returncode == 0
     assert drawn.read_bytes() == (ROOT / ".github" / "rotation.svg").read_bytes()
+    assert max(map(len, drawn.read_text("utf-8").splitlines())) <= 100
 
 
 def test_no_text_is_smaller_than_11_pixels_where_github_shows_it() -> None:
@@ -118,10 +119,15 @@ def test_no_text_is_smaller_than_11_pixels_where_github_shows_it() -> None:
     assert min(float(size) * min(scale, 1.0) for size in sizes) >= 11
 
 
+def words(element: ElementTree.Element) -> str:
+    """What an element says. A new line counts as a space."""
+    return " ".join((element.text or "").split())
+
+
 def test_the_picture_says_in_words_what_it_shows() -> None:
-    names = {it.get("id"): it.text for it in PICTURE if it.tag in (f"{SVG}title", f"{SVG}desc")}
+    names = {it.get("id"): words(it) for it in PICTURE if it.tag in (f"{SVG}title", f"{SVG}desc")}
     assert [bool(names[name]) for name in PICTURE.attrib["aria-labelledby"].split()] == [True] * 2
-    texts = [text.text or "" for text in TEXTS]
+    texts = [words(text) for text in TEXTS]
     port, own = (
         next(number for number, text in enumerate(texts) if text.startswith(begin))
         for begin in ("Straightforward port", "This authorizer")
@@ -142,7 +148,7 @@ def test_a_frame_holds_what_the_note_beside_it_says() -> None:
     for frame in frames:
         middle = float(frame.attrib["y"]) + float(frame.attrib["height"]) / 2
         note = next(
-            it.text or ""
+            words(it)
             for it in TEXTS
             if it.get("font-weight") and abs(float(it.attrib["y"]) - middle) < 6
         )
@@ -162,8 +168,8 @@ def colours(element: ElementTree.Element) -> set[str]:
 def test_every_colour_stands_in_the_legend() -> None:
     assert colours(PICTURE) == colours(LEGEND) | {INK, FAINT, PAPER}
     shapes = [it for it in LEGEND if it.tag != f"{SVG}text"]
-    words = [it.text for it in LEGEND if it.tag == f"{SVG}text"]
-    assert len(shapes) == len(words) == len(set(words))
+    names = [words(it) for it in LEGEND if it.tag == f"{SVG}text"]
+    assert len(shapes) == len(names) == len(set(names))
 
 
 def luminance(colour: str) -> float:

@@ -25,6 +25,7 @@ from html import escape
 from itertools import groupby, product
 from pathlib import Path
 from statistics import fmean
+from textwrap import wrap
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -252,9 +253,10 @@ class Picture:
         self.y = 10
 
     def add(self, tag: str, text: str = "", /, **attributes: object) -> None:
-        """An element, its attributes with _ in place of -."""
+        """An element, its attributes with _ in place of -. A new line counts as a space."""
         pairs = [f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items()]
-        self.parts.append(f"<{tag}{''.join(pairs)}>{escape(text)}</{tag}>")
+        element = f"<{tag}{''.join(pairs)}>{escape(text)}</{tag}>"
+        self.parts += wrap(element, 100, break_long_words=False, break_on_hyphens=False)
 
     def text(self, at: float, y: float, text: str, **attributes: object) -> None:
         """A text around the line ``y``."""
@@ -273,7 +275,7 @@ class Picture:
     def marks(self, outcome: str, places: list[float], y: float) -> None:
         """Answers with one outcome."""
         colour, width, shape = MARKS[outcome]
-        path = "".join(f"M{place},{y}{shape}" for place in places)
+        path = " ".join(f"M{place},{y}{shape}" for place in places)
         self.add("path", d=path, fill="none", stroke=colour, stroke_width=width)
 
     def lane(self, name: str, rows: Sequence[Sequence[tuple[float, float, str]]], row: int) -> None:
@@ -382,8 +384,8 @@ def svg() -> str:
     note = "Time since the new key's creation. The rotator finishes 4 s later. "
     picture.text(LEFT, bottom + 28, note + "API Gateway caches answers for 300 s.")
     return f"""\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 44}" width="{WIDTH}" \
-height="{bottom + 44}" role="img" aria-labelledby="title desc" fill="{INK}" font-size="11" \
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 44}" width="{WIDTH}"
+height="{bottom + 44}" role="img" aria-labelledby="title desc" fill="{INK}" font-size="11"
 font-family="system-ui, Segoe UI, Helvetica, Arial, sans-serif" stroke-linecap="round">
 <title id="title">A key rotation under a straightforward port and under this authorizer</title>
 <desc id="desc">CloudFront sends the old key for nine minutes after the new one is current. The port
