@@ -25,6 +25,10 @@ from lib.environments import ToolsError, environment, require_writable
 
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
 AT_ONCE = 2  # jobs
+WORKFLOWS = ".github/workflows"
+# A Go program: Go's checksum database vouches for the version's source.
+ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
+GO_SECONDS = 120  # to download and build it; it takes some ten
 
 
 class Step(NamedTuple):
@@ -85,9 +89,57 @@ def interpreters() -> dict[str, str]:
     return {version: newest[version][1] for version in VERSIONS if version in newest}
 
 
-def once(python: str) -> list[Job]:
-    """The checks that one interpreter does for all."""
+def actionlint() -> Path:
+    """actionlint, installed into .venv/ by Go. Raises ToolsError where that cannot be had."""
+    folder = ROOT / ".venv" / ACTIONLINT.split("/")[-1]
+    program = folder / ("actionlint.exe" if os.name == "nt" else "actionlint")
+    if program.exists():
+        return program
+    go = shutil.which("go")
+    if not go:
+        raise ToolsError("it is built by Go, and there is no go on PATH")
+    progress("Installing actionlint ...")
+    try:
+        done = subprocess.run(
+            [go, "install", ACTIONLINT],
+            env={**os.environ, "GOBIN": str(folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=GO_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolsError(f"go install takes more than {GO_SECONDS} s") from None
+    finally:
+        progress("")
+    if not program.exists():
+        raise ToolsError((done.stderr.strip() or "go install made no program").splitlines()[-1])
+    return program
+
+
+def once(python: str, linter: Path | None) -> list[Job]:
+    """The checks that one interpreter does for all. ``linter`` is actionlint, if it can be had."""
+    workflows = sorted(map(str, Path(WORKFLOWS).glob("*.yml")))
     return [
+        [
+            Step(  # each finding counts, and no comment hides one; without what GitHub would tell
+                "zizmor",
+                [
+                    [
+                        str(Path(python).with_name("zizmor")),
+                        *("--offline", "--persona=auditor", "--no-ignores", "--strict-collection"),
+                        *("--quiet", "--no-progress", WORKFLOWS),
+                    ]
+                ],
+            )
+        ],
+        # Without shellcheck and pyflakes, which some machines have: a finding is one everywhere.
+        *(
+            [[Step("actionlint", [[str(linter), "-shellcheck=", "-pyflakes=", *workflows]])]]
+            if linter
+            else []
+        ),
         *(
             [
                 Step(
@@ -217,11 +269,16 @@ def main() -> int:
         found, absent = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}, []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         pythons = dict(zip(found, map(str, pool.map(environment, found.values()))))
+    linter = None
+    try:
+        linter = actionlint()
+    except (ToolsError, OSError) as error:
+        reason = str(error)
     newest = list(pythons)[-1]
     tests = [each(version, python, long=version == newest) for version, python in pythons.items()]
     started = time.monotonic()
     # The longest job first, so that it ends soon.
-    results = run_all([*reversed(tests), *once(pythons[newest])])
+    results = run_all([*reversed(tests), *once(pythons[newest], linter)])
     print(colour("bold", f"\n== Summary, after {time.monotonic() - started:.0f} s"))
     for result in results:
         mark = colour("green", "ok    ") if result.good else colour("red", "FAILED")
@@ -229,6 +286,8 @@ def main() -> int:
     for version in absent:
         why = "none on PATH or in pyenv that can make environments, so not tested"
         print(f"{colour('yellow', 'absent')}  Python {version}: {why}")
+    if not linter:
+        print(f"{colour('yellow', 'skipped')} actionlint: {reason}")
     return 0 if all(result.good for result in results) else 1
 
 

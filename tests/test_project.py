@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import check
 from conftest import load
 from lib.console import ROOT
 from lib.environments import ToolsError, environment
@@ -43,7 +44,34 @@ def test_actions_are_pinned_by_commit_and_may_do_nothing() -> None:
         text = workflow.read_text()
         uses = re.findall(r"uses: (\S+)", text)
         assert uses and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", use) for use in uses)
-        assert "\npermissions: {}\n" in text and "schedule:" in text
+        assert len(re.findall(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+\n", text)) == len(uses)
+        assert "\npermissions: {}\n" in text
+
+
+def test_the_checks_run_without_a_commit_too() -> None:
+    assert "\n  schedule:\n" in (ROOT / ".github" / "workflows" / "check.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("go", "reason"),
+    [
+        (None, "it is built by Go, and there is no go on PATH"),
+        ("echo downloading >&2; echo 'dial tcp: refused' >&2; exit 1", "dial tcp: refused"),
+        ("exit 0", "go install made no program"),
+        ("exec sleep 60", "go install takes more than 0.1 s"),
+    ],
+)
+def test_a_machine_that_cannot_have_actionlint_says_why(
+    go: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if go:
+        (tmp_path / "go").write_text(f"#!/bin/sh\n{go}\n")
+        (tmp_path / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}" + (":/usr/bin:/bin" if go else ""))
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    monkeypatch.setattr(check, "GO_SECONDS", 0.1 if go and "sleep" in go else 30)
+    with pytest.raises(ToolsError, match=re.escape(reason)):
+        check.actionlint()
 
 
 def test_the_wheel_puts_the_same_file_where_the_predecessors_users_have_it(tmp_path: Path) -> None:
