@@ -260,9 +260,8 @@ class Function:
                     break
             happened = what()
         state = self.process.poll()
-        assert happened, (
-            f"the function did not {to}; exit status {state}, output:\n{self.output().decode()}"
-        )
+        output = self.output().decode(errors="replace")  # telemetry frames are not all text
+        assert happened, f"the function did not {to}; exit status {state}, output:\n{output}"
 
     def start(self, workers: int = 1) -> None:
         """Wait until that many workers have started and ask for an invocation."""
