@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # it has no types of its own
 
 import check
 from conftest import load
@@ -46,6 +47,37 @@ def test_actions_are_pinned_by_commit_and_may_do_nothing() -> None:
         assert uses and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", use) for use in uses)
         assert len(re.findall(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+\n", text)) == len(uses)
         assert "\npermissions: {}\n" in text
+
+
+def test_one_action_has_one_commit_everywhere() -> None:
+    pins = {
+        tuple(use.split("@"))
+        for workflow in (ROOT / ".github" / "workflows").glob("*.yml")
+        for use in re.findall(r"uses: (\S+)", workflow.read_text())
+    }
+    assert len({action for action, _ in pins}) == len(pins)
+
+
+def test_each_job_of_a_release_may_do_the_least_it_needs() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    assert {name: job["permissions"] for name, job in jobs.items()} == {
+        "check": {"contents": "read"},
+        "build": {"contents": "read"},
+        "attest": {"id-token": "write", "attestations": "write"},
+        "publish": {"contents": "write"},
+        "pypi": {"id-token": "write"},
+    }
+    assert [job.get("needs") for job in jobs.values()] == [None, *list(jobs)[:-1]]
+    assert {name for name, job in jobs.items() if "environment" in job} == {"pypi"}
+    for name in ("attest", "publish", "pypi"):  # where a token can write, no code of ours runs
+        text = str(jobs[name]["steps"])
+        assert "checkout" not in text and "python3" not in text
+
+
+def test_a_release_is_checked_under_every_python_that_lambda_offers() -> None:
+    for name in ("check", "release"):
+        workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+        assert workflow["jobs"]["check"]["strategy"]["matrix"]["python"] == check.VERSIONS
 
 
 def test_the_checks_run_without_a_commit_too() -> None:
