@@ -94,7 +94,7 @@ def test_this_commit_can_be_released(tmp_path: Path) -> None:
             1,
             "not to be released: the tag is v9.9.9, but authorizer.py states",
         ),
-        (["--output", "/"], 2, "[Errno 17] File exists: '/'"),
+        (["--output", "/"], 2, "there is a / already"),
     ],
 )
 def test_a_failure_is_one_line(arguments: list[str], status: int, message: str) -> None:

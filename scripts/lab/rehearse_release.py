@@ -396,8 +396,8 @@ def main() -> int:
     if Path(sys.prefix).resolve() != python.parent.parent.resolve():
         return subprocess.run([str(python), *sys.argv]).returncode
     output: Path | None = options.output
-    if output:
-        output.mkdir(parents=True)  # a file of another release must not slip in
+    if output and output.exists():  # a file of another release must not slip in
+        raise ToolsError(f"there is a {output} already")
     changed = git("status", "--porcelain", "--untracked-files=no")
     with tempfile.TemporaryDirectory() as name:
         release = rehearse(Path(name), options.tag)
