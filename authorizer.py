@@ -282,7 +282,7 @@ def scan(
 # --- The Extension: one label, read over HTTP -----------------------------------------------------
 
 SCAN_SECONDS = 3.0  # the longest scan
-FIRST_READ_SECONDS = 3.0  # the longest read while nothing is known: the Extension may be starting
+FIRST_READ_SECONDS = 2.0  # the longest read while nothing is known: the Extension may be starting
 READ_SECONDS = 1.0  # the longest read otherwise
 RESERVED_SECONDS = 0.5  # of the invocation's time, kept for answering
 PAUSE_SECONDS = 0.05  # between two tries
@@ -316,7 +316,7 @@ class Extension:
     def __init__(self, settings: Settings, salt: bytes) -> None:
         self.settings = settings
         self.salt = salt
-        self.warned: set[str] = set()  # ids of the versions that were warned about
+        self.warned: dict[str, str] = {}  # by label, the version warned about last
 
     def read(self, label: str, arrived: Instant, deadline: float) -> Reading | None:
         """See ``scan``; ``deadline`` is by time.monotonic()."""
@@ -364,8 +364,9 @@ class Extension:
         key = text_at(json_object(secret or ""), self.settings.key_name)
         if not KEY.fullmatch(key):  # nothing is converted, or null would be the key "None"
             key = ""
-        if not MIN_KEY_LENGTH <= len(key) <= MAX_SENT_LENGTH and version_id not in self.warned:
-            self.warned.add(version_id)
+        sound = MIN_KEY_LENGTH <= len(key) <= MAX_SENT_LENGTH
+        if not sound and version_id not in self.warned.values():
+            self.warned[label] = version_id
             limits = f"shorter than {MIN_KEY_LENGTH} or longer than {MAX_SENT_LENGTH} characters"
             flaw = f"a key {limits}" if key else "no usable key"
             logger.warning("version %s of the secret has %s", escaped(version_id), flaw)

@@ -216,6 +216,13 @@ def test_when_one_label_cannot_be_read(world: World, fault: str, stage: str, sta
     assert world.ask(EVIL) == "raise"
 
 
+def test_while_nothing_is_known_a_label_that_hangs_leaves_time_for_the_others(world: World) -> None:
+    """With the real bounds: those of the test above are short."""
+    set_up(world, "absent")
+    world.extension.faults[CURRENT] = hangs
+    assert world.ask(NEW) == "allow"
+
+
 @pytest.mark.parametrize(
     "absent",
     [
