@@ -126,7 +126,7 @@ def test_the_wheel_puts_the_same_file_where_the_predecessors_users_have_it(tmp_p
     assert done.stdout == "secure_authorizer.authorizer\n", done.stderr
 
 
-@pytest.mark.parametrize("group", ["dev", "bench", "mutation"])
+@pytest.mark.parametrize("group", ["dev", "bench", "mutation", "rotator"])
 def test_every_development_tool_is_locked_by_hash(group: str) -> None:
     lock = (ROOT / "scripts" / "locks" / f"{group}.txt").read_text()
     extra = (ROOT / "pyproject.toml").read_text().split(f"\n{group} = [")[1].split("\n]\n")[0]
