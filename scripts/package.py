@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Make the files of a release: authorizer.zip, template.yaml, the wheel and SHA256SUMS.
+"""Make the files of a release: authorizer.zip, two templates, the wheel and SHA256SUMS.
 
 They are the same, byte for byte, for the same commit on every machine. Needs nothing but Python
 3.11 or newer: the tool that builds the wheel goes into .venv/ by itself. Prints each file's SHA-256
@@ -27,7 +27,9 @@ from lib.copies import MAX_DIRECT_BYTES, CopyError, source, write_all
 from lib.environments import ToolsError, environment
 
 SKELETON = "scripts/deploy/template.yaml"
-PLACE = "      @authorizer.py@\n"
+ROTATOR, ROTATION = "scripts/deploy/rotator.py", "scripts/deploy/rotation.yaml"
+TEMPLATES = (SKELETON, "authorizer.py"), (ROTATION, ROTATOR)  # each with the code that goes into it
+INDENT = "      "  # of the line @authorizer.py@, or @rotator.py@
 EPOCH = (2020, 1, 1, 0, 0, 0)  # the time of every file in a zip
 WHEEL_SOURCES = ("authorizer.py", "pyproject.toml", "README.md", "LICENSE")
 
@@ -46,26 +48,25 @@ def stored_zip(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def inlined(skeleton: str, code: str) -> str:
-    """The skeleton with the code in its place.
+def inlined(skeleton: str, code: str, name: str = "authorizer.py") -> str:
+    """The skeleton with the code of the file of that name in its place.
 
     Raises CopyError if YAML or CloudFormation could change the code.
     """
     if not re.fullmatch(r"[\n -~]*[!-~]\n", code) or code[0] in " \n":
         raise CopyError(
-            "authorizer.py must be printable ASCII without tabs, start with text and end in "
-            "one newline"
+            f"{name} must be printable ASCII without tabs, start with text and end in one newline"
         )
     if "{{resolve:" in code:
-        raise CopyError("authorizer.py holds {{resolve:, which CloudFormation would replace")
-    if skeleton.count(PLACE) != 1:
-        raise CopyError(f"{SKELETON} must have one line @authorizer.py@, indented by six spaces")
-    indent = PLACE[: -len(PLACE.lstrip())]
-    template = skeleton.replace(PLACE, re.sub("^(?=.)", indent, code, flags=re.MULTILINE))
+        raise CopyError(f"{name} holds {{{{resolve:, which CloudFormation would replace")
+    place = f"{INDENT}@{name}@\n"
+    if skeleton.count(place) != 1:
+        raise CopyError(f"its template must have one line @{name}@, indented by six spaces")
+    template = skeleton.replace(place, re.sub("^(?=.)", INDENT, code, flags=re.MULTILINE))
     if len(template) > MAX_DIRECT_BYTES:
         raise CopyError(
-            f"the template has {len(template)} bytes; beyond {MAX_DIRECT_BYTES} it would need "
-            "a bucket"
+            f"the template with {name} has {len(template)} bytes; beyond {MAX_DIRECT_BYTES} it "
+            "would need a bucket"
         )
     return template
 
@@ -99,12 +100,13 @@ def wheel() -> tuple[str, bytes]:
 
 def build(with_wheel: bool = True) -> dict[str, bytes]:
     """The files of a release by name. Raises CopyError, ToolsError."""
-    code = source("authorizer.py")
-    try:
-        template = inlined(source(SKELETON).decode("ascii"), code.decode("ascii")).encode()
-    except UnicodeDecodeError:
-        raise CopyError(f"authorizer.py and {SKELETON} must be ASCII") from None
-    files = {"authorizer.zip": stored_zip({"authorizer.py": code}), "template.yaml": template}
+    files = {"authorizer.zip": stored_zip({"authorizer.py": source("authorizer.py")})}
+    for skeleton, code in TEMPLATES:
+        try:
+            texts = source(skeleton).decode("ascii"), source(code).decode("ascii")
+        except UnicodeDecodeError:
+            raise CopyError(f"{code} and {skeleton} must be ASCII") from None
+        files[Path(skeleton).name] = inlined(*texts, Path(code).name).encode()
     if with_wheel:
         name, data = wheel()
         files[name] = data
@@ -142,8 +144,9 @@ def main() -> int:
         print(colour("bold", str(output / name)), f"({len(data)} bytes)")
         print(f"  SHA-256 {digest.hexdigest()}")
         print(f"  base64  {base64.b64encode(digest.digest()).decode()}")
-    room = MAX_DIRECT_BYTES - len(files["template.yaml"])
-    print(f"template.yaml can grow by {room} bytes before it needs a bucket.")
+    for skeleton, _ in TEMPLATES:
+        room = MAX_DIRECT_BYTES - len(files[Path(skeleton).name])
+        print(f"{Path(skeleton).name} can grow by {room} bytes before it needs a bucket.")
     return 0
 
 

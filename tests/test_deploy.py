@@ -15,6 +15,7 @@ import sys
 import textwrap
 from pathlib import Path
 from string import Template
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER  # type: ignore[impor
 
 import authorizer
 import package
-from conftest import NEW, OLD, World
+from conftest import NEW, OLD, World, load
 from lib.console import ROOT
 from lib.copies import inlined_code, parse_template, source, write_all
 from lib.standins import PENDING, TOKEN
@@ -32,12 +33,18 @@ CODE = source("authorizer.py").decode()
 TEXT = package.inlined(source(package.SKELETON).decode(), CODE)
 TEMPLATE = parse_template(TEXT)
 SAM_TEXT = (DEPLOY / "sam.yaml").read_text()
+ROTATOR = source(package.ROTATOR).decode()
+ROTATION_TEXT = package.inlined(source(package.ROTATION).decode(), ROTATOR, "rotator.py")
+ROTATION = parse_template(ROTATION_TEXT)
 POLICY = Template((DEPLOY / "role-policy.json").read_text())
 SUPPORTED = [f"python3.{minor}" for minor in range(11, 15)]
 
 SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/key-AbCdEf"
 KMS_ARN = "arn:aws:kms:eu-west-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
 TOPIC_ARN = "arn:aws:sns:eu-west-1:123456789012:alarms"
+DISTRIBUTIONS = [f"arn:aws:cloudfront::123456789012:distribution/{id}" for id in ("E1AB", "E2CD")]
+ACL_ARN = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/edge/01234567-89ab-cdef"
+POLICY_ARN = "arn:aws:iam::123456789012:policy/edge-functions"
 EXTENSION = "AWS-Parameters-and-Secrets-Lambda-Extension-Arm64"
 LAYER_ARN = f"arn:aws:lambda:eu-west-1:123456789012:layer:{EXTENSION}:12"
 NO_VALUE = object()
@@ -57,7 +64,7 @@ class Stack:
     Scalars are strings. A reference to a resource is its name, as in "Function" or "Function.Arn".
     """
 
-    def __init__(self, template: dict[str, Any] = TEMPLATE, /, **given: str) -> None:
+    def __init__(self, template: dict[str, Any] = TEMPLATE, /, **given: Any) -> None:
         parameters = template.get("Parameters", {})
         assert set(given) <= set(parameters)
         self.template = template
@@ -154,6 +161,7 @@ SAM_SWITCH = "        # DefaultAuthorizer: CloudFront\n"
 SAM_ATTACHED = SAM_TEXT.replace(SAM_SWITCH, SAM_SWITCH.replace("# ", ""))
 LINTED = {
     "template.yaml": TEXT,
+    "rotation.yaml": ROTATION_TEXT,
     "sam.yaml": SAM_TEXT,
     "sam.yaml, attached": SAM_ATTACHED,
     PASTED: f"{DISTRIBUTION}              {LINE}\n",
@@ -429,11 +437,16 @@ def test_the_cdk_app_and_the_terraform_module_say_the_same(name: str) -> None:
 # The template's parameters
 
 
-def test_parameters_are_labelled_and_described_and_their_defaults_allowed() -> None:
-    interface = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]
+@pytest.mark.parametrize("template", [TEMPLATE, ROTATION], ids=["template.yaml", "rotation.yaml"])
+def test_parameters_are_labelled_and_described_and_their_defaults_allowed(
+    template: dict[str, Any],
+) -> None:
+    interface = template["Metadata"]["AWS::CloudFormation::Interface"]
     listed = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
-    assert sorted(listed) == sorted(interface["ParameterLabels"]) == sorted(TEMPLATE["Parameters"])
-    for name, entry in TEMPLATE["Parameters"].items():
+    assert sorted(listed) == sorted(interface["ParameterLabels"]) == sorted(template["Parameters"])
+    required = {name for name, entry in template["Parameters"].items() if "Default" not in entry}
+    assert required == ({"SecretArn", "DistributionArns"} if template is ROTATION else set())
+    for name, entry in template["Parameters"].items():
         assert entry["Description"].endswith("."), name
         for sentence in re.split(r"(?<=\.) ", entry["Description"]):
             assert len(sentence.split()) <= 25, sentence
@@ -443,7 +456,7 @@ def test_parameters_are_labelled_and_described_and_their_defaults_allowed() -> N
             least, most = int(entry["MinValue"]), int(entry.get("MaxValue", "1000000"))
             assert least <= int(entry["Default"]) <= most, name
         else:
-            assert re.fullmatch(entry["AllowedPattern"], entry["Default"]), name
+            assert name in required or re.fullmatch(entry["AllowedPattern"], entry["Default"]), name
             assert entry["ConstraintDescription"], name
 
 
@@ -461,17 +474,24 @@ PATTERNS = {  # values that are allowed and values that are refused
     "ExtensionLayerArn": ([LAYER_ARN], [LAYER_ARN.rpartition(":")[0], "*"]),
     "ReservedConcurrency": (["1", "50"], ["0", "-1", "1.5", "x"]),
     "AlarmTopicArn": ([TOPIC_ARN], ["alarms", "*"]),
+    "DistributionArns": (DISTRIBUTIONS, ["", "E1AB", "*", DISTRIBUTIONS[0] + "*"]),
+    "OriginIds": (["api", "api,shop.example.com"], [",", "api,", ",api"]),
+    "WebAclArn": ([ACL_ARN], ["*", ACL_ARN + "*", ACL_ARN.replace("global", "regional")]),
+    "ExtraPolicyArn": ([POLICY_ARN, "arn:aws:iam::aws:policy/x"], ["*", "policy/x"]),
+    "TestUrl": (["https://a.example/b?c"], ["http://a.example/b", "https://a.example"]),
 }
 
 
 @pytest.mark.parametrize("name", PATTERNS)
 def test_wrong_parameters_are_refused_before_anything_is_made(name: str) -> None:
     allowed, refused = PATTERNS[name]
-    for parameters in (TEMPLATE["Parameters"], parse_template(SAM_TEXT)["Parameters"]):
-        if name in parameters:
-            pattern = parameters[name]["AllowedPattern"]
-            assert all(re.fullmatch(pattern, value) for value in allowed)
-            assert not any(re.fullmatch(pattern, value) for value in refused)
+    templates = TEMPLATE, ROTATION, parse_template(SAM_TEXT)
+    entries = [it["Parameters"][name] for it in templates if name in it["Parameters"]]
+    patterns = [entry["AllowedPattern"] for entry in entries if "AllowedValues" not in entry]
+    assert patterns
+    for pattern in patterns:
+        assert all(re.fullmatch(pattern, value) for value in allowed)
+        assert not any(re.fullmatch(pattern, value) for value in refused)
 
 
 def test_one_api_cannot_be_named_as_both_kinds() -> None:
@@ -694,6 +714,138 @@ def test_the_alarms_tell_the_topic_if_there_is_one() -> None:
             told = [alarm.get("AlarmActions", [""]) for alarm in stack.all("CloudWatch::Alarm")]
             assert told == [[topic]] * 4
     assert Stack(RefusalThreshold="42").properties("RefusalAlarm")["Threshold"] == "42"
+
+
+# The template of the rotation function
+
+
+def rotation(**given: Any) -> Stack:
+    return Stack(ROTATION, **{"SecretArn": SECRET_ARN, "DistributionArns": DISTRIBUTIONS, **given})
+
+
+def test_the_rotation_stack_makes_these_resources_and_no_others() -> None:
+    assert {name: entry["Type"] for name, entry in rotation().resources.items()} == {
+        "LogGroup": "AWS::Logs::LogGroup",
+        "Role": "AWS::IAM::Role",
+        "Permission": "AWS::Lambda::Permission",
+        "RotationSchedule": "AWS::SecretsManager::RotationSchedule",
+        "FailureAlarm": "AWS::CloudWatch::Alarm",
+        "Function": "AWS::Lambda::Function",
+    }
+    assert inlined_code(ROTATION) == {"Function": ROTATOR}
+
+
+def test_the_rotation_function_has_cloudfronts_time_and_runs_once_at_a_time() -> None:
+    function = rotation().properties("Function")
+    settings = ("Runtime", "Architectures", "MemorySize", "Timeout", "Handler")
+    made = [function[name] for name in settings]
+    runtime = Stack().properties("Function")["Runtime"]
+    assert made == [runtime, ["arm64"], "256", "900", "index.handler"]
+    assert function["ReservedConcurrentExecutions"] == "1"
+    unlimited = rotation(ReservedConcurrency="").properties("Function")
+    assert "ReservedConcurrentExecutions" not in unlimited
+    log = {"LogGroup": "LogGroup", "LogFormat": "JSON", "ApplicationLogLevel": "INFO"}
+    assert function["LoggingConfig"] == log
+    group = {"LogGroupName": "/aws/lambda/stack", "RetentionInDays": "7"}
+    assert rotation(LogRetentionDays="7").properties("LogGroup") == group
+
+
+@pytest.mark.parametrize("given", [{}, {"OriginIds": "api,shop", "TestUrl": "https://a.example/b"}])
+def test_the_rotation_function_takes_its_settings(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the rules of rotator.py itself, which needs no boto3 for them."""
+    boto: Any = ModuleType("boto3")
+    boto.ClientError = Exception
+    for name in ("boto3", "botocore", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, name, boto)
+    rules = load("rotator", DEPLOY / "rotator.py").SETTINGS
+    variables = rotation(**given).properties("Function")["Environment"]["Variables"]
+    assert variables == {
+        "DISTRIBUTION_IDS": ",".join(DISTRIBUTIONS),
+        "SECRET_KEY_NAME": "key",
+        "HEADER_NAME": "x-origin-verify",
+        "ORIGIN_IDS": given.get("OriginIds", ""),
+        "TEST_URL": given.get("TestUrl", ""),
+    }
+    assert all(re.fullmatch(rules[name][1], value) for name, value in variables.items())
+
+
+def test_secrets_manager_of_this_account_invokes_it_at_once_and_by_the_calendar() -> None:
+    stack = rotation(RotationDays="7")
+    assert stack.properties("Permission") == {
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": "Function.Arn",
+        "Principal": "secretsmanager.amazonaws.com",
+        "SourceAccount": "ACCOUNT",
+    }
+    assert stack.resources["RotationSchedule"] == {
+        "Type": "AWS::SecretsManager::RotationSchedule",
+        "DependsOn": "Permission",
+        "Properties": {
+            "SecretId": SECRET_ARN,
+            "RotationLambdaARN": "Function.Arn",
+            "RotateImmediatelyOnUpdate": "true",
+            "RotationRules": {"AutomaticallyAfterDays": "7"},
+        },
+    }
+    assert ROTATION["Parameters"]["RotationDays"]["Default"] == "30"
+
+
+@pytest.mark.parametrize("arns", [DISTRIBUTIONS, DISTRIBUTIONS[:1]], ids=len)
+@pytest.mark.parametrize("policy", ["", POLICY_ARN])
+@pytest.mark.parametrize("acl", ["", ACL_ARN])
+@pytest.mark.parametrize("key", ["", KMS_ARN])
+def test_the_rotation_role_may_do_what_is_named_here_and_no_more(
+    key: str, acl: str, policy: str, arns: list[str]
+) -> None:
+    secret = ["DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"]
+    edge = ["cloudfront:GetDistribution", "cloudfront:UpdateDistribution"]
+    only = {
+        "kms:ViaService": "secretsmanager.REGION.amazonaws.com",
+        "kms:EncryptionContext:SecretARN": SECRET_ARN,
+    }
+    wanted: list[tuple[Any, Any]] = [
+        ([f"secretsmanager:{action}" for action in secret], SECRET_ARN),
+        ("secretsmanager:GetRandomPassword", "*"),
+        (edge, arns),
+        (["logs:CreateLogStream", "logs:PutLogEvents"], "LogGroup.Arn"),
+        *([(["kms:Decrypt", "kms:GenerateDataKey"], KMS_ARN)] if key else []),
+        *([("wafv2:GetWebACL", ACL_ARN)] if acl else []),
+    ]
+    stack = rotation(KmsKeyArn=key, WebAclArn=acl, ExtraPolicyArn=policy, DistributionArns=arns)
+    assert statements(stack) == [
+        {"Effect": "Allow", "Action": action, "Resource": resource}
+        | ({"Condition": {"StringEquals": only}} if resource == KMS_ARN else {})
+        for action, resource in wanted
+    ]
+    role = stack.properties("Role")
+    assert role.get("ManagedPolicyArns", []) == ([policy] if policy else [])
+    assert (
+        role["AssumeRolePolicyDocument"] == Stack().properties("Role")["AssumeRolePolicyDocument"]
+    )
+
+
+def test_the_rotation_role_has_a_permission_for_each_call_and_for_no_other() -> None:
+    calls = re.findall(r"self\.(secrets|cloudfront)\.([a-z_]+)\(", ROTATOR)
+    services = {"secrets": "secretsmanager", "cloudfront": "cloudfront"}
+    called = {f"{services[name]}:{call.title().replace('_', '')}" for name, call in calls}
+    listed = re.findall(
+        r'"((?:secretsmanager|cloudfront):\w+)"', json.dumps(statements(rotation()))
+    )
+    assert called == set(listed) and len(called) == 7
+
+
+def test_the_rotation_alarm_watches_the_functions_errors_and_tells_the_topic() -> None:
+    alarm = rotation().properties("FailureAlarm")
+    rule = ("Statistic", "Period", "EvaluationPeriods", "ComparisonOperator", "TreatMissingData")
+    assert {tuple(alarm[key] for key in rule)} == ALIKE["alarm"]
+    watched = (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"])
+    assert watched == ("AWS/Lambda", "Errors", "1")
+    assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": "Function"}]
+    assert "AlarmActions" not in alarm
+    told = rotation(AlarmTopicArn=TOPIC_ARN).properties("FailureAlarm")["AlarmActions"]
+    assert told == [TOPIC_ARN]
 
 
 # The commands that the README and the runbook print

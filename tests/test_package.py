@@ -7,6 +7,7 @@ import base64
 import csv
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import subprocess
@@ -57,7 +58,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_two_unlike_checkouts_give_the_same_bytes(tmp_path: Path, built: dict[str, bytes]) -> None:
     one, other = checkout(tmp_path / "one"), checkout(tmp_path / "the other one")
-    for name in (*package.WHEEL_SOURCES, package.SKELETON):
+    for name in {*package.WHEEL_SOURCES, *itertools.chain(*package.TEMPLATES)}:
         path = other / name
         # As git may check out on Windows.
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -110,9 +111,10 @@ def test_without_the_wheel_it_needs_nothing_but_python(
     assert {path.name for path in tmp_path.iterdir()} == {
         "authorizer.zip",
         "template.yaml",
+        "rotation.yaml",
         "SHA256SUMS",
     }
-    for name in ("authorizer.zip", "template.yaml"):
+    for name in ("authorizer.zip", "template.yaml", "rotation.yaml"):
         assert (tmp_path / name).read_bytes() == built[name]
 
 
@@ -216,16 +218,20 @@ def test_the_sums_are_of_all_files_and_are_printed_in_both_forms(
         assert base64.b64encode(hashed.digest()).decode() in done.stdout
 
 
-def test_the_template_deploys_without_a_bucket(
-    built: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["template.yaml", "rotation.yaml"])
+def test_a_template_deploys_without_a_bucket(
+    name: str, built: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    left = 51_200 - len(built["template.yaml"])
+    left = 51_200 - len(built[name])
     with capsys.disabled():
-        print(f" [the template has {left} bytes left] ", end="")
+        print(f" [{name} has {left} bytes left] ", end="")
     assert left > 0
 
 
-def skeleton(place: str = package.PLACE) -> str:
+PLACE = "      @authorizer.py@\n"
+
+
+def skeleton(place: str = PLACE) -> str:
     head = "Resources:\n  F:\n   Type: X\n   Properties:\n    Code:\n     ZipFile: |\n"
     return f"{head}{place}\nOutputs: {{}}\n"
 
@@ -251,7 +257,7 @@ def test_code_that_would_not_survive_is_not_inlined(code: str) -> None:
         package.inlined(skeleton(), code)
 
 
-@pytest.mark.parametrize("place", ["", package.PLACE * 2, package.PLACE[1:]])
+@pytest.mark.parametrize("place", ["", PLACE * 2, PLACE[1:]])
 def test_a_skeleton_has_one_place_for_the_code(place: str) -> None:
     with pytest.raises(CopyError):
         package.inlined(skeleton(place), "pass\n")

@@ -70,6 +70,7 @@ def test_this_commit_can_be_released(tmp_path: Path) -> None:
     assert made.keys() == {
         "authorizer.zip",
         "template.yaml",
+        "rotation.yaml",
         IT.wheel,
         "SHA256SUMS",
         "sbom.cdx.json",

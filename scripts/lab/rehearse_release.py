@@ -136,7 +136,7 @@ def check_same(one: Files, other: Files) -> None:
 
 def check_names(files: Files, it: Project) -> None:
     """See that a build made these files and no others. Raises ReleaseError."""
-    expected = {"authorizer.zip", "template.yaml", it.wheel, SUMS}
+    expected = {"authorizer.zip", "template.yaml", "rotation.yaml", it.wheel, SUMS}
     if files.keys() != expected:
         raise ReleaseError(
             f"package.py made {', '.join(sorted(files))} in place of {', '.join(sorted(expected))}"
