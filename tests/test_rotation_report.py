@@ -33,16 +33,21 @@ def report(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_report_tells_the_port_from_the_authorizer() -> None:
-    results = [rotation_report.compare(seed) for seed in range(4)]
-    assert sum(port.refused for port, *_ in results) > 0
-    assert [authorizer.refused for *_, authorizer in results] == [0] * 4
+    refused = dict.fromkeys(rotation_report.PAIRS, 0)
+    for seed in range(4):
+        for pair, result in zip(rotation_report.PAIRS, rotation_report.compare(seed)):
+            refused[pair] += result.refused
+    long, short, _, own = rotation_report.POLICIES
+    assert refused["at once", long] > 0
+    assert refused["at once", short] > 0
+    assert refused["at once", own] == refused["rotator.py", own] == 0
 
 
 def test_the_table_is_aligned_and_fits_a_terminal() -> None:
     done = report("--rotations", "2")
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(lines) == 2 + len(rotation_report.POLICIES)
+    assert len(lines) == 2 + len(rotation_report.PAIRS)
     places = {tuple(match.start() for match in re.finditer(r"\|", line)) for line in lines}
     assert len(places) == 1
     assert len(lines[0]) <= 80
@@ -52,20 +57,20 @@ def test_on_a_terminal_the_simulation_shows_its_progress(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    results = rotation_report.simulate(2, 1, rotation_report.POLICIES[:1])
-    assert [len(of_one_policy) for of_one_policy in results] == [2]
+    results = rotation_report.simulate(2, 1)
+    assert [len(of_one_pair) for of_one_pair in results] == [2] * len(rotation_report.PAIRS)
     shown = capsys.readouterr().err.split("\r\033[K")
     assert shown == ["", "0 of 2 rotations", "1 of 2 rotations", "2 of 2 rotations", ""]
 
 
-@pytest.mark.parametrize("refusing", range(4))
+@pytest.mark.parametrize("refusing", range(8))
 def test_only_a_refusal_by_the_authorizer_as_its_template_sets_it_fails(
     monkeypatch: pytest.MonkeyPatch, refusing: int
 ) -> None:
-    results = [[Result(0, 0.0, 900.0, 4, 4), Result(it == refusing, 0, 0, 4, 4)] for it in range(4)]
+    results = [[Result(0, 0.0, 900.0, 4), Result(it == refusing, 0, 0, 4)] for it in range(8)]
     monkeypatch.setattr(rotation_report, "simulate", lambda rotations, seed: results)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
-    if refusing < 3:
+    if rotation_report.PAIRS[refusing][1] != rotation_report.POLICIES[-1]:
         rotation_report.main()
     else:
         with pytest.raises(SystemExit, match="refused a live key"):
@@ -73,7 +78,8 @@ def test_only_a_refusal_by_the_authorizer_as_its_template_sets_it_fails(
 
 
 def test_an_outage_lasts_from_its_first_refusal_to_the_next_allow_of_a_live_key() -> None:
-    run = rotation_report.Run(rotation_report.PICTURED, rotation_report.POLICIES[0])
+    run = rotation_report.Run(rotation_report.PICTURED, "at once", rotation_report.POLICIES[0])
+    run.world.until(run.zero + 60.0)
     old, new = rotation_report.OLD, rotation_report.NEW
     for at, key, outcome in (
         (1.0, old, "allow"),
@@ -88,7 +94,7 @@ def test_an_outage_lasts_from_its_first_refusal_to_the_next_allow_of_a_live_key(
         (12.0, "probe", "refuse"),
     ):
         run.seen.append(rotation_report.Seen(at, key, outcome))
-    assert run.result() == Result(3, 5.0, 11.0 - rotation_report.PICTURED.finish, 0, 0)
+    assert run.result() == Result(3, 5.0, 11.0 - run.moved(), 0)
 
 
 def test_an_error_is_one_line(tmp_path: Path) -> None:

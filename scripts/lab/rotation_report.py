@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Run seeded rotations in virtual time under a straightforward port and under the authorizer,
-and compare what clients saw. Prints a Markdown table.
+"""Run seeded rotations in virtual time under every pair of a rotator and an authorizer, and compare
+what clients saw. Prints a Markdown table.
 
-The port asks for AWSCURRENT, then AWSPENDING, on every request. The authorizer is authorizer.py
-itself. Both meet the same rotations. The rotator finishes at once, or waits for CloudFront. It
-leaves AWSPENDING behind, or removes it. API Gateway caches for 0, 300 or 3,600 s. CloudFront
-switches its edges over within ten minutes. Four execution environments answer. A wrong key comes
-with every live one.
+The rotator is rotator.py itself, or a variant that finishes at once, as public ones do. The
+authorizer is authorizer.py itself, or a straightforward port, which asks for AWSCURRENT, then
+AWSPENDING, on every request. All meet the same rotations: API Gateway caches for 0, 300 or 3,600 s,
+CloudFront switches its edges over within ten minutes, four execution environments answer, and a
+wrong key comes with every live one.
 
 Exit status: 0 the authorizer, set up as its template does, refused no live request; 1 it did, or
 the picture cannot be written; 2 wrong arguments.
@@ -16,23 +16,24 @@ the picture cannot be written; 2 wrong arguments.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from html import escape
 from itertools import groupby, product
 from pathlib import Path
 from statistics import fmean
 from textwrap import wrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import table
+from lib.chain import CloudFront, Rotation, SecretsManager, finish_at_once
 from lib.console import colour, progress
-from lib.rotation import Environment, Knobs, Port, VirtualGateway, VirtualWorld
+from lib.rotation import Environment, Knobs, Port, VirtualGateway, VirtualWorld, as_it_is
 from lib.standins import CURRENT, PENDING, PREVIOUS
 
 OLDEST, OLD, NEW = "oldest-key-of-the-report", "old-key-of-the-report", "new-key-of-the-report"
@@ -43,7 +44,7 @@ PROBES = 5400.0  # the old key is tried for that long after AWSCURRENT has moved
 
 
 class Policy(NamedTuple):
-    """An authorizer and its Extension: a row of the table."""
+    """An authorizer and its Extension."""
 
     name: str
     kind: type[Environment]
@@ -56,38 +57,31 @@ POLICIES = [
     Policy("authorizer, TTL 300 s", Environment, 300),
     Policy("authorizer, TTL 0", Environment, 0),
 ]
-HEADER = ["policy", "refusing", "outage", "old key", "Extension", "AWS"]
+ROTATORS: dict[str, Callable[[Any], object]] = {"at once": finish_at_once, "rotator.py": as_it_is}
+PAIRS = [*product(ROTATORS, POLICIES)]
+HEADER = ["rotator", "authorizer", "refusing", "outage", "old key", "calls"]
 LEGEND = """\
-- policy: the TTL is the Extension's cache. AWS's default is 300 s. The authorizer's template
+- rotator: rotator.py waits until CloudFront has rolled the new key out. The other one does not.
+- authorizer: the TTL is the Extension's cache. AWS's default is 300 s. The authorizer's template
   sets 0, and the authorizer warns of any other value.
 - refusing: the rotations in which a live key was refused.
 - outage: the longest time from the first refusal of a live key to the next allow of one.
 - old key: the longest time for which the old key was let in after AWSCURRENT had moved.
-- Extension, AWS: the calls to the Extension and to Secrets Manager in one rotation, on average."""
+- calls: to Secrets Manager by the authorizer in one rotation, on average."""
 
 
-class Rotation(NamedTuple):
-    """One rotation, the same for every policy.
+class Case(NamedTuple):
+    """What is the same for every pair in one rotation. Times are in seconds."""
 
-    Instants are in seconds after the new key's creation.
-    """
-
-    gateway: int  # seconds for which API Gateway caches
-    finish: float  # when AWSCURRENT moves
-    keep_pending: bool
-    edges: list[float]  # when each CloudFront edge begins to send the new key
+    gateway: int  # for which API Gateway caches
+    edges: list[float]  # from CloudFront's update until each edge sends the new key
     seed: int  # of the traffic
-
-    def plan(self, world: VirtualWorld, zero: float) -> None:
-        """Let the rotator create the new key at ``zero``, and finish later."""
-        world.at(zero, lambda: world.put(NEW, PENDING))
-        world.at(zero + self.finish, lambda: world.finish(self.keep_pending))
 
 
 class Seen(NamedTuple):
     """An answer that a client got."""
 
-    at: float  # seconds after the new key's creation
+    at: float  # seconds after the rotation's begin
     key: str  # or "probe": the old key, from elsewhere than CloudFront
     outcome: str
 
@@ -98,23 +92,15 @@ class Result(NamedTuple):
     refused: int  # requests through CloudFront that were refused
     outage: float  # seconds from the first of a run of refusals to the next allow
     old_key: float  # seconds after AWSCURRENT moved for which the old key still opened the door
-    extension_calls: int
-    secrets_manager_calls: int
+    calls: int  # to Secrets Manager
 
 
-def draw(seed: int) -> Rotation:
-    """The rotation with that seed."""
+def draw(seed: int) -> Case:
+    """The case with that seed."""
     # Repeatable, and no key comes from it.
     dice = random.Random(seed)  # nosec B311
     edges = [dice.uniform(5.0, dice.choice([120.0, 600.0])) for _ in range(20)]
-    at_once = dice.random() < 0.5
-    return Rotation(
-        gateway=dice.choice([0, 300, 3600]),
-        finish=dice.uniform(1.0, 5.0) if at_once else max(edges) + dice.uniform(0.0, 120.0),
-        keep_pending=dice.random() < 0.5,
-        edges=edges,
-        seed=dice.randrange(1 << 30),
-    )
+    return Case(dice.choice([0, 300, 3600]), edges, dice.randrange(1 << 30))
 
 
 def stretches(samples: Iterable[tuple[float, str]], end: float) -> list[tuple[float, float, str]]:
@@ -125,43 +111,53 @@ def stretches(samples: Iterable[tuple[float, str]], end: float) -> list[tuple[fl
 
 
 class Run:
-    """One rotation under one policy. ``zero`` is the instant of the new key's creation."""
+    """One rotation under one pair. ``zero`` is the instant at which the rotation begins."""
 
-    def __init__(self, rotation: Rotation, policy: Policy, pace: float = 2.0) -> None:
+    def __init__(self, case: Case, rotator: str, policy: Policy, pace: float = 2.0) -> None:
         """``pace`` is the time between two requests through CloudFront, in seconds."""
-        self.rotation = rotation
         self.pace = pace
         self.world = VirtualWorld(
-            Knobs(gateway=rotation.gateway, ttl=policy.ttl),
-            latencies=[(0.003, 0.002), (0.008, 0.004)],
+            Knobs(gateway=case.gateway, ttl=policy.ttl), latencies=[(0.003, 0.002), (0.008, 0.004)]
         )
         self.gateway = VirtualGateway(self.world)
         self.environments = [policy.kind(self.world) for _ in range(4)]
         self.seen: list[Seen] = []
-        self.dice = random.Random(rotation.seed)  # nosec B311
+        self.dice = random.Random(case.seed)  # nosec B311
         self.world.put(OLDEST)
         self.world.advance(DAY)
         self.world.put(OLD)
         self.world.advance(30 * DAY)
         self.zero = self.world.now + BEFORE
-        rotation.plan(self.world, self.zero)
+        self.cloudfront = CloudFront(self.world, OLD, case.edges)
+        secrets = SecretsManager(self.world, iter([NEW]))
+        self.rotation = Rotation(secrets, self.cloudfront, ROTATORS[rotator])
+        self.world.at(self.zero, self.rotation.resume)
 
-    def run(self, end: float | None = None) -> None:
-        """Let it happen, until ``end`` if given."""
-        world, rotation, dice = self.world, self.rotation, self.dice
-        while self.elapsed() < (end or max([*rotation.edges, rotation.finish]) + AFTER):
+    def run(self, end: float = math.inf) -> None:
+        """Let it happen, until ``end`` at most."""
+        world, edges, dice = self.world, self.cloudfront.edges, self.dice
+        while self.elapsed() < min(end, self.end() + AFTER):
             world.advance(dice.uniform(0.5, 1.5) * self.pace)
-            self.ask(NEW if self.elapsed() >= dice.choice(rotation.edges) else OLD)
-            if self.elapsed() > max(rotation.edges) and dice.random() < 0.2:
+            self.ask(dice.choice(edges))
+            if OLD not in edges and dice.random() < 0.2:
                 self.ask(OLD, probe=True)
             self.ask(dice.choice(["wrong-key-one", "wrong-key-two", f"wrong-key-{dice.random()}"]))
-        while not end and self.elapsed() < rotation.finish + PROBES:
+        while self.elapsed() < min(end, self.moved() + PROBES):
             world.advance(30.0)
             self.ask(NEW)
             self.ask(OLD, probe=True)
 
+    def moved(self) -> float:
+        """When AWSCURRENT moved to the new key, in seconds after ``zero``."""
+        spans = self.world.history
+        return next(it.start for it in spans if it.keys.get(CURRENT) == NEW) - self.zero
+
+    def end(self) -> float:
+        """When the rotation and CloudFront's deployment are both over, in seconds after zero."""
+        return max(self.rotation.finished, self.cloudfront.deployed_at) - self.zero
+
     def elapsed(self) -> float:
-        """Seconds after the new key's creation."""
+        """Seconds since ``zero``."""
         return self.world.now - self.zero
 
     def ask(self, key: str, probe: bool = False) -> None:
@@ -178,44 +174,41 @@ class Run:
         return Result(
             refused=sum(seen.outcome == "refuse" for seen in live),
             outage=max((end - start for start, end, it in runs if it == "refuse"), default=0.0),
-            old_key=max([self.rotation.finish, *old]) - self.rotation.finish,
-            extension_calls=sum(len(environment.reads) for environment in self.environments),
-            secrets_manager_calls=sum(environment.misses for environment in self.environments),
+            old_key=max([self.moved(), *old]) - self.moved(),
+            calls=sum(environment.misses for environment in self.environments),
         )
 
 
-def compare(seed: int, policies: Sequence[Policy] = POLICIES) -> list[Result]:
-    """What every policy makes of the rotation with that seed."""
-    runs = [Run(draw(seed), policy) for policy in policies]
+def compare(seed: int) -> list[Result]:
+    """What every pair makes of the case with that seed."""
+    runs = [Run(draw(seed), rotator, policy) for rotator, policy in PAIRS]
     for run in runs:
         run.run()
     return [run.result() for run in runs]
 
 
-def simulate(
-    rotations: int, seed: int, policies: Sequence[Policy] = POLICIES
-) -> list[tuple[Result, ...]]:
-    """The results of every policy, one for each rotation. Shows its progress."""
+def simulate(rotations: int, seed: int) -> list[tuple[Result, ...]]:
+    """The results of every pair, one for each rotation. Shows its progress."""
     seeds = range(seed * 1_000_000, seed * 1_000_000 + rotations)
     results = []
     progress(f"0 of {rotations} rotations")
     with ProcessPoolExecutor() as pool:
-        for of_one in pool.map(partial(compare, policies=policies), seeds):
+        for of_one in pool.map(compare, seeds):
             results.append(of_one)
             progress(f"{len(results)} of {rotations} rotations")
     progress("")
     return list(zip(*results))
 
 
-def row(policy: Policy, results: Sequence[Result]) -> list[str]:
+def row(rotator: str, policy: Policy, results: Sequence[Result]) -> list[str]:
     """The cells under HEADER."""
     return [
+        rotator,
         policy.name,
         str(sum(result.refused > 0 for result in results)),
         f"{max(result.outage for result in results):,.0f} s",
         f"{max(result.old_key for result in results):,.0f} s",
-        f"{fmean(result.extension_calls for result in results):,.0f}",
-        f"{fmean(result.secrets_manager_calls for result in results):,.0f}",
+        f"{fmean(result.calls for result in results):,.0f}",
     ]
 
 
@@ -237,7 +230,7 @@ BARS = {
     "failure": {"fill": "#fdf3dc", "stroke": "#8f5400", "stroke_dasharray": "3 2"},
 }
 NAMES = "allowed, refused, cannot know, older key, old key, new key, Secrets Manager fails"
-PICTURED = Rotation(300, 4.0, True, [40.0 + 26.0 * number for number in range(20)], 1)
+PICTURED = Case(300, [40.0 + 26.0 * number for number in range(20)], 1)
 
 
 def x(at: float) -> float:
@@ -318,7 +311,7 @@ def holds(environment: Environment, key: str) -> bool:
 
 def policy_lanes(picture: Picture, policy: Policy, holder: str) -> None:
     """What one policy holds and answers."""
-    run = Run(PICTURED, policy, pace=10.0)
+    run = Run(PICTURED, "at once", policy, pace=10.0)
     run.world.fail("absent", run.zero + FAILURE[0], FAILURE[1] - FAILURE[0])
     held: list[list[tuple[float, str]]] = [[] for _ in range(2 * len(run.environments))]
 
@@ -362,13 +355,16 @@ def svg() -> str:
     legend(picture)
     top, ground = picture.y, len(picture.parts)
     picture.heading("Secrets Manager: the staging labels")
-    run = Run(PICTURED, POLICIES[-1])
+    run = Run(PICTURED, "at once", POLICIES[-1])
     run.world.until(run.zero + TO)
     for stage in (PENDING, CURRENT, PREVIOUS):
         spans = [(span.start - run.zero, span.keys.get(stage, "")) for span in run.world.history]
         picture.lane(stage, [stretches(spans, TO)], 17)
     picture.heading("CloudFront: rolls the new key out over nine minutes")
-    edges = [[(FROM, moment, OLD), (moment, TO, NEW)] for moment in PICTURED.edges]
+    edges = [
+        stretches([(at - run.zero, key) for at, key in edge], TO)
+        for edge in run.cloudfront.switched
+    ]
     picture.lane(f"{len(edges)} edges send", edges, 2)
     picture.heading("Straightforward port: AWSCURRENT, then AWSPENDING; its Extension caches 300 s")
     policy_lanes(picture, POLICIES[0], "4 Extensions hold")
@@ -381,7 +377,7 @@ def svg() -> str:
         picture.add("path", d=f"M{at},{top}V{bottom}", stroke=FAINT)
         picture.text(at, bottom + 10, f"{minute} min", text_anchor="middle")
     picture.box(x(FAILURE[0]), x(FAILURE[1]), top, bottom - top, **BARS["failure"])
-    note = "Time since the new key's creation. The rotator finishes 4 s later. "
+    note = f"Time since the rotation's begin. The rotator finishes {run.moved():.0f} s later. "
     picture.text(LEFT, bottom + 28, note + "API Gateway caches answers for 300 s.")
     return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 44}" width="{WIDTH}"
@@ -414,9 +410,11 @@ def main() -> None:
         return
     results = simulate(options.rotations, options.seed)
     print(f"{options.rotations} rotations, seed {options.seed}\n")
-    print(table(HEADER, [row(policy, of_it) for policy, of_it in zip(POLICIES, results)]))
+    rows = [row(rotator, policy, of_it) for (rotator, policy), of_it in zip(PAIRS, results)]
+    print(table(HEADER, rows))
     print(f"\n{LEGEND}")
-    if any(result.refused for result in results[-1]):
+    ours = [of_it for (_, policy), of_it in zip(PAIRS, results) if policy == POLICIES[-1]]
+    if any(result.refused for of_it in ours for result in of_it):
         sys.exit(colour("red", "The authorizer with TTL 0 refused a live key."))
 
 
