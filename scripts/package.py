@@ -31,7 +31,8 @@ ROTATOR, ROTATION = "scripts/deploy/rotator.py", "scripts/deploy/rotation.yaml"
 TEMPLATES = (SKELETON, "authorizer.py"), (ROTATION, ROTATOR)  # each with the code that goes into it
 INDENT = "      "  # of the line @authorizer.py@, or @rotator.py@
 EPOCH = (2020, 1, 1, 0, 0, 0)  # the time of every file in a zip
-WHEEL_SOURCES = ("authorizer.py", "pyproject.toml", "README.md", "LICENSE")
+TYPED = "scripts/lib/editable/secure_authorizer/py.typed"
+WHEEL_SOURCES = ("authorizer.py", "pyproject.toml", "README.md", "LICENSE", TYPED)
 
 
 def stored_zip(files: dict[str, bytes]) -> bytes:
@@ -83,7 +84,9 @@ def wheel() -> tuple[str, bytes]:
     }
     with tempfile.TemporaryDirectory() as folder:
         for name in WHEEL_SOURCES:
-            (Path(folder) / name).write_bytes(source(name))
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source(name))
         command = [str(python), "-m", "hatchling", "build", "-t", "wheel", "-d", "out"]
         done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True)
         built = list(Path(folder).glob("out/*.whl"))

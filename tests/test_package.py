@@ -25,6 +25,7 @@ from lib.copies import MAX_DIRECT_BYTES, CopyError, parse_template, source, vers
 
 CODE = source("authorizer.py")
 VERSION = version_of(CODE.decode())
+STEM = f"amazon_api_gateway_secure_authorizer-{VERSION}"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,16 @@ def run(
     return subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **env}, cwd="/", timeout=120
     )
+
+
+def installed(wheel: Path) -> str:
+    """The interpreter of a fresh environment that has nothing but that wheel."""
+    folder = wheel.parent / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = str(folder / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+    subprocess.run([*pip, "install", "--quiet", "--no-index", str(wheel)], check=True, timeout=120)
+    return python
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -162,34 +173,59 @@ def test_the_wheel_installs_where_the_predecessors_users_have_it(
     built: dict[str, bytes], tmp_path: Path
 ) -> None:
     (name,) = [name for name in built if name.endswith(".whl")]
-    assert name == f"secure_authorizer-{VERSION}-py3-none-any.whl"
+    assert name == f"{STEM}-py3-none-any.whl"
     (tmp_path / name).write_bytes(built[name])
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--disable-pip-version-check",
-    ]
-    subprocess.run(
-        [*pip, "--target", str(tmp_path / "site"), str(tmp_path / name)], check=True, timeout=120
+    python = installed(tmp_path / name)
+    code = "from secure_authorizer.authorizer import handler as it; print(it.__code__.co_filename)"
+    done = subprocess.run([python, "-I", "-c", code], stdout=subprocess.PIPE, check=True)
+    assert Path(done.stdout.decode().strip()).read_bytes() == CODE
+
+
+def test_mypy_in_a_project_that_installed_the_wheel_sees_the_types(
+    built: dict[str, bytes], tmp_path: Path
+) -> None:
+    wheel = tmp_path / f"{STEM}-py3-none-any.whl"
+    wheel.write_bytes(built[wheel.name])
+    python = installed(wheel)
+    user = tmp_path / "user.py"
+    user.write_text(
+        "from secure_authorizer.authorizer import handler\n"
+        "answer: dict[str, object] = handler({}, None)\n"
+        'handler("an event alone")\n'
     )
-    assert (tmp_path / "site" / "secure_authorizer" / "authorizer.py").read_bytes() == CODE
-    code = "from secure_authorizer.authorizer import handler; print(handler.__name__)"
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "site", stdout=subprocess.PIPE, check=True
+        [*mypy, "--python-executable", python, user.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
-    assert done.stdout.split() == [b"handler"]
+    assert done.stdout.startswith("user.py:3: error: Missing positional argument"), done.stdout
+    assert "\nFound 1 error in 1 file" in done.stdout
+
+
+def test_an_editable_installation_runs_the_checkout_as_it_is_now(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "checkout")
+    hook = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
+    subprocess.run(  # what pip install -e . calls
+        [sys.executable, "-c", hook, str(tmp_path)], cwd=folder, check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    python = installed(wheel)
+    code = "import secure_authorizer.authorizer as it; print(it.__version__)"
+    for version in (VERSION, "1.0.0.changed"):
+        text = CODE.decode().replace(f'__version__ = "{VERSION}"', f'__version__ = "{version}"')
+        (folder / "authorizer.py").write_text(text)
+        done = subprocess.run([python, "-I", "-c", code], stdout=subprocess.PIPE, check=True)
+        assert done.stdout.decode().split() == [version]
 
 
 def test_the_wheels_record_is_right(built: dict[str, bytes]) -> None:
     (name,) = [name for name in built if name.endswith(".whl")]
     with zipfile.ZipFile(io.BytesIO(built[name])) as archive:
         assert archive.testzip() is None
-        record = f"secure_authorizer-{VERSION}.dist-info/RECORD"
+        record = f"{STEM}.dist-info/RECORD"
         rows = {
             path: (digest, size)
             for path, digest, size in csv.reader(io.StringIO(archive.read(record).decode()))

@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 
 from conftest import load
 from lib.console import ROOT
@@ -45,6 +46,13 @@ def test_the_papers_are_short_enough_to_be_read() -> None:
     for text, lines in ((README, 300), (SECURITY, 150)):
         assert len(text.splitlines()) <= lines
         assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_predecessors_users_upgrade_by_the_name_that_they_have() -> None:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    moving = README.split("## Moving from the predecessor")[1].split("\n## ")[0]
+    assert table["name"] == "amazon-api-gateway-secure-authorizer"
+    assert f"`pip install --upgrade {table['name']}`" in moving
 
 
 def test_the_session_of_the_readme_is_what_the_tour_prints() -> None:

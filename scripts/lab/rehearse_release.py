@@ -154,15 +154,16 @@ def check_wheel(wheel: bytes, code: bytes, it: Project) -> None:
     """See that a wheel holds authorizer.py where its users have it, what a wheel must have, and
     nothing else; and that it needs no other. Raises ReleaseError.
     """
-    place = "/".join(HANDLER.split(".")[:-1]) + ".py"
+    package, module, _ = HANDLER.split(".")
+    place, typed = f"{package}/{module}.py", f"{package}/py.typed"
     about = [
         f"{it.stem}.dist-info/{name}"
         for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")
     ]
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         names = archive.namelist()
-        if sorted(names) != sorted([place, *about]):
-            unexpected = sorted(set(names) ^ {place, *about})
+        if sorted(names) != sorted([place, typed, *about]):
+            unexpected = sorted(set(names) ^ {place, typed, *about})
             raise ReleaseError(f"the wheel has too much or too little: {', '.join(unexpected)}")
         if archive.read(place) != code:
             raise ReleaseError(f"{place} in the wheel is not authorizer.py")
