@@ -31,11 +31,28 @@ TOP_LEVEL = {
 }
 
 
+in_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an unpacked sdist has no git")
+
+
+def tracked() -> list[str]:
+    """The files that git knows, by their paths in the repository."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    return done.stdout.decode().splitlines()
+
+
+@in_git
 def test_nothing_else_lies_at_the_top() -> None:
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    # An unpacked sdist has no git.
-    names = {line.split("/")[0] for line in done.stdout.splitlines()} or TOP_LEVEL
+    names = {path.split("/")[0] for path in tracked()}
     assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
+
+
+@in_git
+def test_no_line_is_wider_than_100_columns_but_in_locks() -> None:
+    """No other file has a tool that decides its width."""
+    for path in tracked():
+        if not path.startswith("scripts/locks/"):
+            for number, line in enumerate((ROOT / path).read_text().split("\n"), 1):
+                assert len(line) <= 100, f"{path}, line {number}"
 
 
 def test_actions_are_pinned_by_commit_and_may_do_nothing() -> None:
