@@ -5,6 +5,7 @@ that should not be.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,18 @@ from lib.environments import ToolsError
 pytestmark = pytest.mark.long
 
 ORIGINAL = (ROOT / "authorizer.py").read_text()
+STAGES = mutate.STAGES
+# Tests of scripts and of the repository's own files: they say the same of any authorizer under
+# test, or start other tests.
+OF_NO_SUBJECT = {
+    "bench",  # measures the repository's file
+    "copies",  # aims the fast half at other files itself
+    "mutate",
+    "package",  # packs the repository's file
+    "rehearse_release",  # releases HEAD
+    "try_it",  # shows the repository's file
+    "verify_copy",  # compares with the repository's file
+}
 UNCHANGED = mutate.Mutant("@ module\n+ # nothing", ORIGINAL + "# nothing\n")
 
 
@@ -40,6 +53,11 @@ def aimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(mutate, "LISTED", tmp_path / "mutants.txt")
     mutate.LISTED.write_text("")
     return mutate.LISTED
+
+
+def test_each_file_of_tests_has_a_stage_or_no_subject() -> None:
+    names = sorted(path.stem.removeprefix("test_") for path in ROOT.glob("tests/test_*.py"))
+    assert sorted([*itertools.chain(*STAGES), *OF_NO_SUBJECT]) == names
 
 
 def test_a_mutant_is_killed_survives_or_hangs(

@@ -33,7 +33,8 @@ from lib.console import ROOT
 S = TypeVar("S", bound="Server")
 
 # The file under test; the suite can be aimed at a copy, such as the text inlined in a template.
-SUBJECT = Path(os.environ.get("AUTHORIZER_UNDER_TEST", ROOT / "authorizer.py"))
+# Absolute, as tests start processes in other folders.
+SUBJECT = Path(os.environ.get("AUTHORIZER_UNDER_TEST", ROOT / "authorizer.py")).absolute()
 
 TOKEN = "session-canary-zyxwvutsrqponmlk"  # what Lambda would give as AWS_SESSION_TOKEN
 API = "arn:aws:execute-api:eu-central-1:123456789012:abcdef1234"
