@@ -7,6 +7,8 @@ No duration is asserted.
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +76,48 @@ def test_a_bench_without_peers_says_what_it_left_out_and_counts_calls() -> None:
     assert own == [[1, 1], [1, 1], [2, 2], [7, 7]]
     assert naive == [[1, 1], [1, 1], [2, 2], [2, 2]]
     assert floor == [[0, 0]] * 4
-    assert report["commit"] and report["machine"] and report["date"]
+    assert report["date"]
+    assert report["python"] == platform.python_version()
+    assert (report["commit"], report["machine"]) == (bench.commit(), bench.machine())
     missed = [row for row in report["targets"] if row["met"] is False]
     assert done.returncode == (1 if missed else 0)
+
+
+def test_the_machine_is_named_by_its_processor_where_that_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "CPU_INFO", tmp_path / "cpuinfo")
+    plain = bench.machine()
+    assert plain == f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    bench.CPU_INFO.write_text("processor\t: 0\nmodel name\t: A CPU @ 2 GHz\nmodel name\t: B\n")
+    assert bench.machine() == f"{plain}, A CPU @ 2 GHz"
+
+
+def test_the_commit_is_the_checkouts_own_and_changes_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "around" / "checkout"
+    checkout.mkdir(parents=True)
+    monkeypatch.setattr(bench, "ROOT", checkout)
+
+    def git(folder: Path, *arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", *arguments]
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout.strip()
+
+    def commit(folder: Path) -> str:
+        git(folder, "init", "--quiet")
+        git(folder, "commit", "--quiet", "--allow-empty", "--no-gpg-sign", "--message", "All")
+        return git(folder, "rev-parse", "HEAD")
+
+    commit(checkout.parent)
+    assert bench.commit() == "unknown"
+    name = commit(checkout)
+    assert bench.commit() == name
+    (checkout / "file").touch()
+    assert bench.commit() == f"{name}+changes"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bench.commit() == "unknown"
 
 
 def test_a_subject_that_cannot_be_imported_gives_its_reason(tmp_path: Path) -> None:

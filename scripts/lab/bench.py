@@ -19,6 +19,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -36,6 +37,7 @@ from lib.console import ROOT, colour, progress
 from lib.environments import ToolsError, environment
 from lib.standins import TOKEN, http_api_2
 
+CPU_INFO = Path("/proc/cpuinfo")
 MEASURED = ROOT / "scripts" / "lab" / "measured"
 
 # What is measured, by the name it is reported by: its module, and what it asks.
@@ -504,13 +506,32 @@ def run(bench: Bench, runs: int, left_out: dict[str, str]) -> dict[str, Summary]
     return {name: summary(measured) for name, measured in figures.items()}
 
 
-def commit() -> str:
-    """The commit that is measured, as git names it; "" without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+def machine() -> str:
+    """System, architecture, processors and, on Linux, the processor's model."""
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        models = re.findall(r"^model name\s*: (.+)$", CPU_INFO.read_text(), re.MULTILINE)
     except OSError:
-        return ""
+        models = []
+    model = f", {models[0]}" if models else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs{model}"
+
+
+def commit() -> str:
+    """The commit that is measured, with "+changes" if files differ from it; "unknown" without git.
+
+    What surrounds the checkout is no part of it, even if that is a repository.
+    """
+
+    def git(*arguments: str) -> str:
+        env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
+        return subprocess.run(
+            ["git", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def main() -> int:
@@ -547,7 +568,7 @@ def main() -> int:
         about = {
             "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
             "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+            "machine": machine(),
             "commit": commit(),
             "runs": options.runs,
         }
