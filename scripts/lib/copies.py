@@ -14,8 +14,8 @@ from typing import Any
 
 from lib.console import ROOT
 
-MAX_TEMPLATE_BYTES = 1_048_576  # CloudFormation's own limit, for templates in a bucket
 MAX_DIRECT_BYTES = 51_200  # CloudFormation's limit for a template that is passed directly
+SAM = "AWS::Serverless-2016-10-31"  # the one macro that leaves the code alone
 FUNCTION_CODE = {
     "AWS::Lambda::Function": ("Code", "ZipFile"),
     "AWS::Serverless::Function": ("InlineCode",),
@@ -54,14 +54,9 @@ def parse_template(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = _parse_yaml(text)
     if not isinstance(document, dict) or not isinstance(document.get("Resources"), dict):
-        raise CopyError(
-            "it is neither Python, nor a zip, nor a CloudFormation template (it has no Resources)"
-        )
-    transform = document.get("Transform", "AWS::Serverless-2016-10-31")
-    if transform not in ("AWS::Serverless-2016-10-31", ["AWS::Serverless-2016-10-31"]):
-        raise CopyError(
-            "its Transform names a macro, which can change the code before it is deployed"
-        )
+        raise CopyError("it is neither Python, nor a zip, nor a template (it has no Resources)")
+    if document.get("Transform", SAM) not in (SAM, [SAM]):
+        raise CopyError("its Transform names a macro, which can change the code")
     return document
 
 
@@ -74,9 +69,7 @@ def _mapping(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
         if key in mapping:
             raise CopyError(f"it has a mapping with two entries {key[:60]!r}")
         if key == "Fn::Transform":
-            raise CopyError(
-                "it has an Fn::Transform, which can change the code before it is deployed"
-            )
+            raise CopyError("it has an Fn::Transform, which can change the code")
         mapping[key] = value
     return mapping
 
@@ -110,9 +103,7 @@ def _parse_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
-        raise CopyError(
-            f"it is neither Python, nor a zip, nor readable as JSON or YAML{place}"
-        ) from None
+        raise CopyError(f"it is neither Python, nor a zip, nor JSON or YAML{place}") from None
     except RecursionError:
         raise CopyError("it is nested too deeply for a template") from None
 
@@ -123,15 +114,11 @@ def inlined_code(template: dict[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, resource in template["Resources"].items():
-        kind = resource.get("Type") if isinstance(resource, dict) else None
-        value: Any = resource
-        for step in (
-            ("Properties", *FUNCTION_CODE[kind])
-            if isinstance(kind, str) and kind in FUNCTION_CODE
-            else ()
-        ):
+        kind = str(resource.get("Type")) if isinstance(resource, dict) else ""
+        value: Any = resource if kind in FUNCTION_CODE else None
+        for step in ("Properties", *FUNCTION_CODE.get(kind, ())):
             value = value.get(step) if isinstance(value, dict) else None
-        if value is not None and value is not resource:
+        if value is not None:
             found[name] = value
     return found
 
