@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Compare copies of authorizer.py with the one of this checkout.
+"""Compare copies of authorizer.py with the one of this checkout, or print the facts of one.
 
 A copy is a .py file, a deployment zip, or a CloudFormation or SAM template (YAML or JSON) with the
 code inlined. It never runs. Newline style and a byte-order mark do not count as changes; anything
@@ -8,7 +8,8 @@ else does. A zip must hold nothing but the authorizer (and a wheel's dist-info):
 be what Lambda runs or imports. For a YAML template the script uses PyYAML; if this Python has none,
 it goes into .venv/.
 
-Exit status: 0 all identical, 1 one differs, 2 cannot tell of one.
+Exit status: 0 all identical, 1 one differs, 2 cannot tell of one. With --facts 0, or 2 if PATH
+holds no Python.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import IO, NamedTuple
 from lib.console import ROOT, colour
 from lib.copies import CopyError, NeedsYaml, inlined_code, parse_template, version_of
 from lib.environments import ToolsError, environment
+from lib.facts import facts_of, table
 
 RELEASE = ROOT / "authorizer.py"
 MAX_BYTES = 1_048_576  # of what is read, packed or unpacked: CloudFormation's limit for a template
@@ -180,6 +182,17 @@ def report(verdict: Verdict, release_version: str | None) -> str:
     return "\n".join(lines)
 
 
+def show_facts(path: Path, as_json: bool) -> int:
+    """Print the facts of the copy at a path. Raises CopyError, NeedsYaml."""
+    try:
+        facts = facts_of(read_copy(path)[0])
+    except CopyError as error:
+        raise CopyError(printable(f"{path}: {error}")) from None
+    shown = [printable(line) for line in table(str(path), facts).split("\n")]
+    print(json.dumps(facts._asdict(), indent=2) if as_json else "\n".join(shown))
+    return 0
+
+
 def show_verdicts(paths: list[Path], as_json: bool) -> int:
     """Print a verdict for each path; the exit status. Raises CopyError, NeedsYaml."""
     release, _, _ = read_copy(RELEASE)
@@ -194,13 +207,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path)
+    parser.add_argument("paths", metavar="PATH", nargs="*", type=Path)
+    what = "print what one PATH imports, reads, calls and defines (default: authorizer.py)"
+    parser.add_argument("--facts", action="store_true", help=what)
     parser.add_argument("--json", action="store_true", help="print JSON instead")
     given = parser.parse_args()
+    if not given.facts and not given.paths:
+        parser.error("a PATH is missing")
+    if given.facts and len(given.paths) > 1:
+        parser.error("--facts takes one PATH")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A difference may hold what the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        if given.facts:
+            return show_facts((given.paths or [RELEASE])[0], given.json)
         return show_verdicts(given.paths, given.json)
     except NeedsYaml:
         python = environment(sys.executable)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import NEW, OLD, World
+from lib.facts import RISKY, facts_of
 from lib.standins import SUBJECT, TOKEN, Extension, Request, Secret
 
 ALLOWED = {
@@ -43,11 +45,8 @@ def test_it_imports_these_modules_of_the_standard_library_and_no_others() -> Non
 
 def test_it_neither_runs_text_nor_imports_by_name() -> None:
     names = {node.id for node in ast.walk(tree()) if isinstance(node, ast.Name)}
-    assert (
-        names
-        & {"eval", "exec", "compile", "open", "__import__", "globals", "setattr", "print", "input"}
-        == set()
-    )
+    assert {"eval", "exec", "compile", "open", "__import__", "globals", "setattr"} < RISKY
+    assert names & RISKY == set()
 
 
 def test_it_depends_on_no_name_of_its_own() -> None:
@@ -193,6 +192,46 @@ def test_the_hook_would_see_what_is_forbidden(extension: Extension) -> None:
     )
     _, seen = json.loads(run.stdout)
     assert {"open", "os.system"} <= {name for name, _ in seen}
+
+
+class Watched(dict[str, str]):
+    """An environment that notes which variables are read."""
+
+    def __init__(self, **variables: str) -> None:
+        super().__init__(variables)
+        self.read: set[object] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
+
+
+def test_the_facts_for_an_auditor_are_what_happens(extension: Extension) -> None:
+    """``verify_copy.py --facts`` knows from the text what can be seen while it runs."""
+    facts = facts_of(SUBJECT.read_text())
+    imported: dict[str, set[str]] = {}
+
+    def watched_import(name: str, *rest: Any) -> Any:
+        imported.setdefault(name, set()).update(rest[2] or ())
+        return __import__(name, *rest)
+
+    index: dict[str, Any] = {"__builtins__": {**vars(builtins), "__import__": watched_import}}
+    exec(compile(SUBJECT.read_text(), "index.py", "exec"), index)
+    assert imported == ALLOWED and facts.imports.keys() == ALLOWED.keys()
+    for module, names in ALLOWED.items():
+        assert not names or {*facts.imports[module]} == names
+
+    env = Watched(SECRET_NAME="name", SECRET_KEY_NAME="key", AWS_SESSION_TOKEN=TOKEN)
+    index["Settings"](env)
+    assert env.read == {*facts.variables}
+
+    (fact,) = facts.network
+    _, seen = audited(0, [event(OLD)], **{fact["port"]: str(extension.port)})
+    connections = {arguments for name, arguments in seen if name == "socket.connect"}
+    assert connections and all(
+        it.endswith(f"({fact['address']!r}, {extension.port}))") for it in connections
+    )
+    assert facts.writes_or_runs == []
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
