@@ -26,6 +26,7 @@ STAGES = mutate.STAGES
 OF_NO_SUBJECT = {
     "bench",  # measures the repository's file
     "copies",  # aims the fast half at other files itself
+    "facts",  # prints those of the repository's file
     "mutate",
     "package",  # packs the repository's file
     "rehearse_release",  # releases HEAD

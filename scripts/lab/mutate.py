@@ -71,6 +71,7 @@ SLOW = [
     "rotation_model",
     "faults",
     "exhaustive",
+    "chain",
     "rotation_report",
     "deploy",
 ]
