@@ -26,6 +26,7 @@ from lib.environments import ToolsError, environment, require_writable
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]  # those that Lambda offers, oldest first
 AT_ONCE = 2  # jobs
 WORKFLOWS = ".github/workflows"
+ROTATOR = "scripts/deploy/rotator.py"
 # A Go program: Go's checksum database vouches for the version's source.
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 GO_SECONDS = 120  # to download and build it; it takes some ten
@@ -118,10 +119,19 @@ def actionlint() -> Path:
     return program
 
 
-def once(python: str, linter: Path | None) -> list[Job]:
-    """The checks that one interpreter does for all. ``linter`` is actionlint, if it can be had."""
+def once(python: str, rotator: str, linter: Path | None) -> list[Job]:
+    """The checks that one interpreter does for all.
+
+    ``rotator`` is its environment with boto3; ``linter`` is actionlint, if it can be had.
+    """
     workflows = sorted(map(str, Path(WORKFLOWS).glob("*.yml")))
     return [
+        [
+            Step(
+                "rotation function: tests",
+                [[rotator, "-m", "pytest", "-q", "--noconftest", "tests/test_rotator.py"]],
+            )
+        ],
         [
             Step(  # each finding counts, and no comment hides one; without what GitHub would tell
                 "zizmor",
@@ -163,7 +173,7 @@ def once(python: str, linter: Path | None) -> list[Job]:
                 "bandit",
                 [
                     # Without the exceptions in .bandit.
-                    [python, "-m", "bandit", "--quiet", "authorizer.py"],
+                    [python, "-m", "bandit", "--quiet", "authorizer.py", ROTATOR],
                     [python, "-m", "bandit", "--quiet", "--recursive", "."],
                 ],
             )
@@ -173,7 +183,10 @@ def once(python: str, linter: Path | None) -> list[Job]:
                 "cfn-lint",
                 [
                     [python, "scripts/package.py"],
-                    [str(Path(python).with_name("cfn-lint")), "dist/template.yaml"],
+                    [
+                        str(Path(python).with_name("cfn-lint")),
+                        *("dist/template.yaml", "dist/rotation.yaml"),
+                    ],
                 ],
             )
         ],
@@ -275,10 +288,11 @@ def main() -> int:
     except (ToolsError, OSError) as error:
         reason = str(error)
     newest = list(pythons)[-1]
+    rotator = str(environment(found[newest], "rotator"))  # made once, not for each Python
     tests = [each(version, python, long=version == newest) for version, python in pythons.items()]
     started = time.monotonic()
     # The longest job first, so that it ends soon.
-    results = run_all([*reversed(tests), *once(pythons[newest], linter)])
+    results = run_all([*reversed(tests), *once(pythons[newest], rotator, linter)])
     print(colour("bold", f"\n== Summary, after {time.monotonic() - started:.0f} s"))
     for result in results:
         mark = colour("green", "ok    ") if result.good else colour("red", "FAILED")
