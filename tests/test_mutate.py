@@ -31,6 +31,7 @@ OF_NO_SUBJECT = {
     "package",  # packs the repository's file
     "rehearse_release",  # releases HEAD
     "try_it",  # shows the repository's file
+    "rotator",  # runs the rotation function
     "verify_copy",  # compares with the repository's file
 }
 UNCHANGED = mutate.Mutant("@ module\n+ # nothing", ORIGINAL + "# nothing\n")
