@@ -946,13 +946,17 @@ def test_the_readme_deploys_in_an_order_that_locks_nobody_out(tmp_path: Path) ->
         next(i for i, text in enumerate(commands) if word in text)
         for word in ("aws cloudformation deploy", "aws apigatewayv2 update-route")
     )
-    script = SET_HEADER + "".join(commands[first : last + 1])
-    done = run(tmp_path, script, origin("your-origin"))
+    done = run(tmp_path, "".join(commands[first : last + 1]), origin("your-origin"))
     assert done.returncode == 0, done.stderr
-    changes = ("deploy", "update-distribution", "wait", "invoke", "update-route")
+    changes = ("deploy", "describe-secret", "invoke", "update-route")
     assert [name for name in asked(tmp_path) if name in changes] == [
-        "deploy", "update-distribution", "wait", "invoke", "invoke", "update-route",
+        "deploy", "deploy", "describe-secret", "invoke", "invoke", "update-route",
     ]  # fmt: skip
+    for number, template in enumerate(("template.yaml", "rotation.yaml")):
+        text = "".join(commands[first : last + 1]).split("--parameter-overrides")[number + 1]
+        given = re.findall(r"\b([A-Z][A-Za-z]+)=\"", text.split("\n}")[0].split("until")[0])
+        skeleton = (ROOT / "scripts" / "deploy" / template).read_text()
+        assert given and set(given) <= set(parse_template(skeleton)["Parameters"]), template
     assert '"--authorizer-id", "answer-of-describe-stacks"' in (tmp_path / "calls").read_text()
 
 

@@ -9,6 +9,18 @@ faults.
 HTTP.
 ``Clock``      both clocks of a machine, which can be moved on.
 ``http_api_2`` and its like make the events that API Gateway sends to an authorizer.
+
+An example, which prints the answer to a live key:
+
+    export SECRET_NAME=prod/origin-key SECRET_KEY_NAME=key SECRETS_MANAGER_TTL=0
+    PYTHONPATH=scripts:. AWS_SESSION_TOKEN=token python3 -c '
+    from authorizer import handler
+    from lib.standins import Extension, Secret
+    secret = Secret("prod/origin-key", member="key")
+    secret.put("a-key-for-tests-only")
+    with Extension(secret, "token", port=2773):
+        print(handler({"headers": {"x-origin-verify": "a-key-for-tests-only"}}, None))
+    '
 """
 
 from __future__ import annotations
