@@ -914,9 +914,10 @@ def run(
     """Run commands beside a stand-in for aws; what it was asked is then in that folder."""
     for made in ("bin", "tmp"):
         (folder / made).mkdir()
-    package_only = '[ "$1" = scripts/package.py ]'  # which has tests of its own
-    python = f'#!/bin/sh\n{package_only} || exec {sys.executable} "$@"\n'
-    for name, text in (("aws", AWS), ("python3", python), ("sleep", "#!/bin/sh\n")):
+    own = '[ "${1#scripts/}" != "$1" ]'  # a command of ours, which has tests of its own
+    python = f'#!/bin/sh\n{own} || exec {sys.executable} "$@"\n'
+    nothing = "#!/bin/sh\n"
+    for name, text in (("aws", AWS), ("python3", python), ("sleep", nothing), ("curl", nothing)):
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
     config = {"Comment": "kept", "Origins": {"Quantity": len(origins), "Items": list(origins)}}
