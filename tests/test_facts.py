@@ -52,6 +52,7 @@ def test_the_file_is_measured() -> None:
         ("subprocess.run('x')", "subprocess"),
         ("os.system('x')", "os.system"),
         ("os.replace('x', 'y')", "os.replace"),
+        ("import os as o; o.remove('x')", "o.remove"),
         ("from os import unlink", "os.unlink"),
         ("socket.fromfd(1)", "socket.fromfd"),
         ("connection.bind(('', 0))", "connection.bind"),
@@ -65,8 +66,8 @@ def test_what_writes_starts_or_evaluates_shows(code: str, call: str) -> None:
 
 
 def test_another_import_and_another_use_of_one_show() -> None:
-    imports = changed("import hmac\n", "import hmac, pickle as p\nfrom x.y import *\n").imports
-    assert imports == {**FACTS.imports, "pickle": [], "x.y": ["*"]}
+    imports = changed("import hmac\n", "import hmac, pickle as p\nfrom .y import *\n").imports
+    assert imports == {**FACTS.imports, "pickle": [], ".y": ["*"]}
     used = changed("logging.getLogger(", "logging.FileHandler(").imports["logging"]
     assert {"FileHandler", *FACTS.imports["logging"]} == {*used, "getLogger"}
     assert "(itself)" in changed(PLACE, "    other = os\n").imports["os"]
@@ -83,6 +84,9 @@ def test_another_address_shows() -> None:
     ):
         (fact,) = changed(ADDRESS, target).network
         assert {**fact, "line": 0} == {**ours, "address": address, "port": port}
+    for assignment in ("self.port = find(", "self.port = 80; self.port = number("):
+        (fact,) = changed("self.port = number(", assignment).network
+        assert fact["port"] == "(self.settings.port)"
     added = changed(PLACE, "    socket.create_connection(('example.com', 443))\n").network[0]
     assert (added["call"], added["address"]) == ("socket.create_connection", "example.com")
 
@@ -102,6 +106,8 @@ def test_another_variable_shows(code: str, variable: str) -> None:
     assert changed(PLACE, f"    {code}\n").variables == sorted([*FACTS.variables, variable])
     setting = changed('number("CACHE_SECONDS"', 'text("HOME", "", VISIBLE, ""); number("OTHER"')
     assert {*setting.variables} == {*FACTS.variables, "HOME", "OTHER"} - {"CACHE_SECONDS"}
+    text = "class Settings:\n def text(name): return env.get(name)\n text('HOME')\n"
+    assert facts_of(text).variables == ["HOME"]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -113,7 +119,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_people_and_machines_are_told_the_same(tmp_path: Path) -> None:
     assert json.loads(run("--json").stdout) == FACTS._asdict()
     copy = tmp_path / "copy.py"
-    copy.write_text(CODE.replace("import hmac", "import hmac, " + ", ".join(["x" * 70] * 9)))
+    copy.write_text(CODE.replace("import hmac", "import hmac, " + ", ".join(["x" * 90] * 9)))
     for done in (run(), run(copy)):
         assert (done.returncode, done.stderr) == (0, "")
         lines = done.stdout.splitlines()

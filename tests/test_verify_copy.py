@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -94,7 +95,8 @@ CANNOT_TELL: dict[str, tuple[str | bytes, str]] = {  # content, and a part of th
     "two.zip": (zipped({"authorizer.py": CODE, "index.py": CODE}), "holds authorizer.py, index.py"),
     "none.zip": (zipped({}), "holds nothing"),
     "shadow.zip": (zipped({"authorizer.py": CODE, "hmac.so": b"\x7fELF"}), "hmac.so"),
-    "in-dist-info.zip": (zipped({**WHEEL, "p-1.0.dist-info/x.so": ""}), "x.so"),
+    "in-dist-info.zip": (zipped({**WHEEL, "p-1.0.dist-info/RECORD.so": ""}), "RECORD.so"),
+    "no-python.zip": (zipped({"authorizer.so": CODE}), "holds authorizer.so"),
     "truncated.zip": (zipped({"authorizer.py": CODE})[:-30], "damaged"),
     "damaged.zip": (zipped({"a.py": "hmac"}, zipfile.ZIP_STORED).replace(b"hmac", b"evil"), "dama"),
     "bzip2.zip": (zipped({"authorizer.py": CODE}, zipfile.ZIP_BZIP2), "neither stored nor"),
@@ -145,6 +147,16 @@ def test_cannot_tell(name: str, tmp_path: Path) -> None:
     verdict = verify_copy.judge(write(tmp_path, name, content), CODE)
     assert verdict.result == "cannot tell" and verdict.diff is verdict.sha256 is None
     assert verdict.reason and reason in verdict.reason and verdict.reason.isprintable()
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    path = write(tmp_path, "bomb.zip", CANNOT_TELL["bomb.zip"][0])
+    tracemalloc.start()
+    try:
+        verify_copy.judge(path, CODE)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def run(
