@@ -206,7 +206,7 @@ def test_when_one_label_cannot_be_read(world: World, fault: str, stage: str, sta
     world.set(ACCEPT_PREVIOUS_SECONDS="86400")
     world.secret.put("x" * 32)
     set_up(world, state)
-    world.module.FIRST_READ_SECONDS = world.module.READ_SECONDS = 0.25  # or it would take minutes
+    world.module.FIRST_READ_SECONDS = world.module.READ_SECONDS = 0.4  # or it would take minutes
     world.extension.faults[stage] = FAULTS[fault]
     keys = {PENDING: NEW, CURRENT: OLD, PREVIOUS: "x" * 32}
     for label, key in keys.items():
