@@ -523,10 +523,12 @@ def commit() -> str:
     """
 
     def git(*arguments: str) -> str:
+        command = ["git", *arguments]
         env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
-        return subprocess.run(
-            ["git", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
