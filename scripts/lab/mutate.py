@@ -3,7 +3,7 @@
 """Mutation testing of authorizer.py: change it in one place at a time, and see that a test fails
 for each change.
 
-Needs nothing but Python 3.11 or newer, on Linux or macOS. Not part of CI: a run takes about half an
+Needs nothing but Python 3.11 or newer, on Linux or macOS. Not part of CI: a run takes about an
 hour on two cores. The changes are mutmut's, and two more: a condition negated, a call left out.
 Each mutant is a file in a temporary folder at which the tests are aimed by AUTHORIZER_UNDER_TEST;
 they run from this checkout, so leave it alone meanwhile. Tests that compare authorizer.py with its
