@@ -169,6 +169,7 @@ def scanned(known: Any, key: str, answers: dict[str, list[Any]], settings: Any =
     made = RULE.scan(known, key.encode(), instant(0), settings, read)
     if made.problem:
         made.failed_at = instant(0)
+    assert all(label == it.label for label, it in made.readings.items())
     kept = {label: it.digest.decode() for label, it in made.readings.items()}
     return Scan(labels, *decided(made, key, settings), kept)
 
