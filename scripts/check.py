@@ -33,7 +33,7 @@ GO_SECONDS = 120  # to download and build it; it takes some ten
 
 
 class Step(NamedTuple):
-    """One check: its name, and commands of which each must succeed."""
+    """One check: its name and its commands. Each command must succeed."""
 
     name: str
     commands: list[list[str]]
@@ -79,7 +79,7 @@ def candidates() -> Iterator[str]:
 
 
 def interpreters() -> dict[str, str]:
-    """By version, oldest first: of the interpreters found the one with the newest patch release."""
+    """The interpreter with the newest patch release of each version, the oldest version first."""
     newest: dict[str, tuple[tuple[int, int, int, str, int], str]] = {}
     for python in candidates():
         release = version_of(python)
@@ -144,7 +144,7 @@ def once(python: str, rotator: str, linter: Path | None) -> list[Job]:
                 ],
             )
         ],
-        # Without shellcheck and pyflakes, which some machines have: a finding is one everywhere.
+        # Without shellcheck and pyflakes, which some machines have, so that all find the same.
         *(
             [[Step("actionlint", [[str(linter), "-shellcheck=", "-pyflakes=", *workflows]])]]
             if linter
@@ -196,7 +196,7 @@ def once(python: str, rotator: str, linter: Path | None) -> list[Job]:
 def each(version: str, python: str, long: bool) -> Job:
     """The checks that every interpreter has to pass.
 
-    ``long`` is whether with the tests marked so.
+    ``long`` adds the tests that are marked ``long``.
     """
     coverage = [python, "-m", "coverage"]
     data = f"--data-file=.coverage-{version}"
@@ -227,9 +227,9 @@ def run(job: Job) -> list[Result]:
 
 
 def run_all(jobs: list[Job]) -> list[Result]:
-    """Run the jobs, the first ones first.
+    """Run the jobs, starting them in their order.
 
-    Show what each one printed when it ends. Results in the order of jobs.
+    Show what each one printed when it ends. The results have the order of the jobs.
     """
     started = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -265,8 +265,7 @@ def main() -> int:
         "--all-pythons",
         action="store_true",
         help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, "
-        "not just this one; the long tests, of the scripts in scripts/lab/, run under the "
-        "newest only",
+        "not just this one; only the newest runs the long tests, those of scripts/lab/",
     )
     arguments = parser.parse_args()
     require_writable(ROOT)

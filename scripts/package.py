@@ -4,8 +4,7 @@
 
 They are the same, byte for byte, for the same commit on every machine. Needs nothing but Python
 3.11 or newer: the tool that builds the wheel goes into .venv/ by itself. Prints each file's SHA-256
-in hexadecimal and in base64; the latter is what Lambda shows as CodeSha256 of a function whose code
-is that authorizer.zip.
+in hexadecimal and in base64. A function made from authorizer.zip has that base64 as its CodeSha256.
 """
 
 from __future__ import annotations
@@ -73,9 +72,7 @@ def inlined(skeleton: str, code: str, name: str = "authorizer.py") -> str:
 
 
 def wheel() -> tuple[str, bytes]:
-    """The wheel's name and bytes, built in a folder of its own from nothing but the files that
-    it is made of.
-    """
+    """The wheel's name and bytes. It is built in a folder that holds only the files it needs."""
     python = environment(sys.executable)
     kept = {
         name: value
@@ -129,7 +126,7 @@ def main() -> int:
     parser.add_argument(
         "--no-wheel",
         action="store_true",
-        help="leave the wheel out, for which a tool is downloaded",
+        help="leave out the wheel, whose build downloads a tool",
     )
     options = parser.parse_args()
     output: Path = options.output

@@ -4,8 +4,8 @@
 
 A stand-in for the Extension holds the secret. A small gateway makes an authorizer event of each
 HTTP request, asks the real authorizer.handler, and caches its answer as API Gateway does. Without
-an option, a tour walks through a rotation, partial failure and an outage, beside an authorizer as
-many are written. It says at each step what came back.
+an option, a tour walks through a rotation, partial failure and an outage, beside a straightforward
+authorizer, as many are written. It prints what came back at each step.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def tour() -> int:
     for gateway in (place.gateway, place.other_gateway):
         gateway.cache.seconds = CACHE
 
-    walk.chapter(f"ACCEPT_PREVIOUS_SECONDS={GRACE} later, by itself, the old key has ended.")
+    walk.chapter(f"ACCEPT_PREVIOUS_SECONDS={GRACE} later, the old key has ended by itself.")
     clock.move(GRACE)
     walk.step("the new key", 200, new)
     walk.step("the old key", 403, old)
@@ -234,7 +234,8 @@ def serve(port: int) -> int:
     def start() -> str:
         place.secret.put(secrets.token_urlsafe(24), PENDING)
         return (
-            f"AWSPENDING has a new key. Within a second both are good:\n{curl(place.key(PENDING))}"
+            "AWSPENDING has a new key. Within a second both are allowed:\n"
+            f"{curl(place.key(PENDING))}"
         )
 
     def finish() -> str:
@@ -242,13 +243,13 @@ def serve(port: int) -> int:
             return "No rotation has begun."
         place.secret.finish(keep_pending=False)
         return (
-            f"The new key is AWSCURRENT. The old one is good for {grace} s from the start "
+            f"The new key is AWSCURRENT. The old one is live for {grace} s from the start "
             "of the rotation."
         )
 
     def down() -> str:
         place.extension.stop()
-        return "The Extension is down: known keys go on being good for 5 minutes, others get a 500."
+        return "The Extension is down: known keys are still allowed for 5 minutes, others get 500."
 
     def up() -> str:
         place.extension.stop()
@@ -267,7 +268,7 @@ def serve(port: int) -> int:
         "/extension/up": up,
     }
     print(f"An API behind the authorizer, on {url}; Ctrl-C ends it. Paste:\n")
-    print(f"{curl(place.key())}      # the right key")
+    print(f"{curl(place.key())}      # the live key")
     print(f"{curl('wrong')}      # a wrong key\ncurl -i {url}/items      # none\n")
     for path in place.gateway.controls:
         print(f"curl -X POST {url}{path}")

@@ -8,8 +8,8 @@ else does. A zip must hold nothing but the authorizer (and a wheel's dist-info):
 be what Lambda runs or imports. For a YAML template the script uses PyYAML; if this Python has none,
 it goes into .venv/.
 
-Exit status: 0 all identical, 1 one differs, 2 cannot tell of one. With --facts 0, or 2 if PATH
-holds no Python.
+Exit status: 0 all are identical, 1 one differs, 2 it cannot tell of one. With --facts it is 0, or 2
+if PATH holds no Python.
 """
 
 from __future__ import annotations

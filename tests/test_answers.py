@@ -94,7 +94,7 @@ def test_simple_answers_a_rest_event_simply(world: World) -> None:
         " arn:aws:execute-api:eu-central-1:123456789012:abcdef1234/prod/GET/x",
     ],
 )
-def test_without_a_stage_to_allow_even_the_right_key_is_refused(world: World, arn: object) -> None:
+def test_without_a_stage_to_allow_even_a_live_key_is_refused(world: World, arn: object) -> None:
     world.secret.put(OLD)
     world.set(RESPONSE_FORMAT="iam")
     for event in (

@@ -380,9 +380,7 @@ def denied(world: World, when: Callable[[str], bool]) -> None:
 def test_a_label_that_fails_once_in_a_wrong_keys_scan_refuses_no_pending_key(
     world: World, failing: int
 ) -> None:
-    """A refusal's readings serve for a second, for other keys as well: they must be those of two
-    looks that agree.
-    """
+    """A refusal's readings serve other keys too for a second: three looks must agree on them."""
     world.secret.put(OLD)
     world.secret.put(NEW, PENDING)
     looks = itertools.count()
@@ -418,9 +416,7 @@ def test_a_reading_that_ends_refuses_no_key_that_has_become_current_again(world:
 def test_an_outage_that_ends_during_a_scan_refuses_no_pending_key(
     world: World, failing: int
 ) -> None:
-    """The Extension answers an outage as it answers a label that is absent: one look would take
-    it for that.
-    """
+    """The Extension answers an outage like an absent label: one look could not tell them apart."""
     world.secret.put(OLD)
     world.secret.put(NEW, PENDING)
     calls = itertools.count()
@@ -454,8 +450,8 @@ def test_the_secret_may_be_given_by_arn(world: World) -> None:
     assert world.ask(OLD) == "allow"
 
 
-def test_after_a_revocation_as_in_the_readme_the_leaked_key_ends(world: World) -> None:
-    """The leaked version bears AWSPENDING still, as a rotator left it: every label must go."""
+def test_after_a_revocation_as_in_the_runbook_the_leaked_key_ends(world: World) -> None:
+    """The leaked version still bears AWSPENDING, as a rotator left it: every label must go."""
     world.set(ACCEPT_PREVIOUS_SECONDS="900")
     world.secret.put(NEWER)
     leaked = world.secret.put(OLD, PENDING)

@@ -538,7 +538,7 @@ def test_the_authorizer_logs_refusals_at_every_level(world: World, level: str) -
 
 
 def test_the_authorizer_gives_up_before_the_extension_does() -> None:
-    """Or a label that hangs would get the Extension's one answer, also that for an absent label."""
+    """Or a read that hangs would end in the Extension's answer for an absent label."""
     milliseconds = int(environment()["SECRETS_MANAGER_TIMEOUT_MILLIS"])
     longest = max(authorizer.FIRST_READ_SECONDS, authorizer.READ_SECONDS)
     assert 1000 * longest <= milliseconds < 1000 * int(Stack().properties("Function")["Timeout"])

@@ -214,7 +214,7 @@ MOST_FAILURES = 4
 
 
 def failing(scenario: Scenario, move: Plan, scan: Scan) -> Iterator[tuple[Plan, str, Secret]]:
-    """That move, and any reads that fail, up to so many."""
+    """That move with each choice of at most MOST_FAILURES failing reads, and what comes of it."""
     plans = [move]
     while plans:
         plan = plans.pop()

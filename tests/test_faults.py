@@ -284,9 +284,7 @@ def test_a_port_that_opens_late_is_waited_for(world: World) -> None:
 
 
 def test_a_port_that_takes_no_more_connections_is_given_up(world: World) -> None:
-    """Its queue is full: connecting to it takes until the operating system gives up, which is
-    minutes.
-    """
+    """Its queue is full: the operating system would go on connecting to it for minutes."""
     world.extension.stop()
     with contextlib.ExitStack() as open_sockets:
         address = ("127.0.0.1", world.extension.port)
@@ -355,8 +353,8 @@ def test_a_context_that_tells_no_time_is_no_obstacle(world: World, context: obje
 def test_a_scan_ends_within_its_budget(
     world: World, monkeypatch: pytest.MonkeyPatch, state: str, milliseconds: int, budget: float
 ) -> None:
-    """One read takes 3 s while nothing is known, else 1 s; a scan never more than is left less
-    0.5 s. By the authorizer's own clock.
+    """One read takes 2 s while nothing is known, else 1 s. A scan takes 3 s, and never more than
+    the invocation has left less 0.5 s. The clock is the authorizer's own.
     """
     set_up(world, state)
     world.extension.faults["*"] = status(503)

@@ -178,9 +178,7 @@ def test_it_touches_nothing_when_a_setting_is_wrong(extension: Extension) -> Non
 
 
 def test_the_hook_would_see_what_is_forbidden(extension: Extension) -> None:
-    """A fault that made the handler open a file or another connection would show: here the hook
-    is tried itself.
-    """
+    """The hook itself is tried: it must show that a file is opened and a command is run."""
     code = AUDITED.replace(
         "results = []", "results = []; open(sys.argv[1]).close(); __import__('os').system('true')"
     )

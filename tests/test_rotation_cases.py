@@ -214,7 +214,7 @@ def test_a_slow_reading_does_not_make_its_own_answer_old() -> None:
 def test_slow_reads_leave_time_for_a_previous_key_that_no_snapshot_has(
     scan_seconds: float, outcome: str
 ) -> None:
-    """Each read takes 0.37 s. With a second for the scan the last label never fits into it."""
+    """Each read takes 0.37 s. In a scan of one second the last label is never read."""
     world = VirtualWorld(latencies=[(0.185, 0.185)])
     judge = Judge(Environment(world, lambda it: setattr(it, "SCAN_SECONDS", scan_seconds)))
     world.put(OLD)

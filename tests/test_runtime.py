@@ -174,8 +174,9 @@ def test_the_time_left_is_the_one_that_lambda_gives(folder: Path, extension: Ext
 
 
 def emit_every_level(function: Function, extension: Extension) -> list[Posted]:
-    """An allowed event, one that cannot be judged, and a refused one: INFO, WARNING and ERROR,
-    and with DEBUG that.
+    """An allowed event, one that cannot be judged, and a refused one: the posted answers.
+
+    They log at INFO, ERROR and WARNING, and at DEBUG where that is on.
     """
     first = function.invoke(http_api(OLD))
     extension.faults["*"] = canned(401, BAD_TOKEN)

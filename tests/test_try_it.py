@@ -122,7 +122,7 @@ def test_serve_prints_curl_lines_that_work() -> None:
 
     new = re.findall(r"x-origin-verify: (\S+)'", post("/rotation/start"))[0]
     assert status(f"{url}/items", new)[0] in (200, 403)  # 403 for up to a second
-    assert "good for 30 s from the start" in post("/rotation/finish")
+    assert "live for 30 s from the start" in post("/rotation/finish")
     assert status(f"{url}/items", key)[0] == 200
     assert "30 s later" in post("/time/later")
     assert (status(f"{url}/items", key)[0], status(f"{url}/items", new)[0]) == (403, 200)

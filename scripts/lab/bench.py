@@ -326,16 +326,13 @@ def summary(runs: list[dict[str, float]]) -> Summary:
 
 
 def ratio(results: dict[str, Summary], name: str, measure: str, to: str) -> float:
-    """How many times another subject's figure one subject's is: the median of the ratios of all
-    runs.
-    """
+    """One subject's figure divided by another's: the median of the ratios of all runs."""
     pairs = zip(results[name][measure]["runs"], results[to][measure]["runs"])
     return float(statistics.median(figure / other for figure, other in pairs))
 
 
 def targets(results: dict[str, Summary]) -> list[dict[str, Any]]:
-    """What the authorizer shall reach: the text, what was measured, the limit, and whether it is
-    met.
+    """The authorizer's targets: the text, what was measured, the limit, and whether it is met.
 
     ``measured`` and ``met`` are null where a peer is missing.
     """
@@ -519,7 +516,7 @@ def machine() -> str:
 def commit() -> str:
     """The commit that is measured, with "+changes" if files differ from it; "unknown" without git.
 
-    What surrounds the checkout is no part of it, even if that is a repository.
+    A repository around the checkout does not count.
     """
 
     def git(*arguments: str) -> str:

@@ -10,9 +10,8 @@ they run from this checkout, so leave it alone meanwhile. Tests that compare aut
 own copies take no part: they would fail for any change.
 
 A survivor is a gap in the tests, unless no test could tell it from the original or its effect is
-promised to nobody: such mutants are listed in scripts/lab/mutants.txt, each with the reason. They
-are known by the function and the text of the lines that change, so an entry stays good while other
-lines come and go.
+promised to nobody. scripts/lab/mutants.txt lists such mutants, each with the reason. An entry names
+the function and the text of the lines that change, so it stays valid while other lines change.
 
 Exit status: 0 all survivors are listed and no entry is out of date, 1 otherwise, 2 nothing could be
 tested.

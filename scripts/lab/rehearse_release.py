@@ -9,8 +9,8 @@ against its schema, and calls the zip's handler by AWS's own runtime client. The
 release would contain.
 
 .github/workflows/release.yml runs it with --tag and --output: the tag must be the version's, the
-entry must have a date, and the files are kept for the upload. What it does not do is check.py,
-which the workflow runs before, under each Python.
+entry must have a date, and the files are kept for the upload. It does not run check.py: the
+workflow does that before, under each Python.
 
 Exit status: 0 the commit can be released, 1 it cannot, 2 it could not be tried.
 """

@@ -9,8 +9,8 @@ AWSPENDING, on every request. All meet the same rotations: API Gateway caches fo
 CloudFront switches its edges over within ten minutes, four execution environments answer, and a
 wrong key comes with every live one.
 
-Exit status: 0 the authorizer, set up as its template does, refused no live request; 1 it did, or
-the picture cannot be written; 2 wrong arguments.
+Exit status: 0 the authorizer with its template's settings refused no live key; 1 it did, or the
+picture cannot be written; 2 wrong arguments.
 """
 
 from __future__ import annotations

@@ -4,17 +4,17 @@
 long the key is?
 
 As dudect does: samples of two classes in random order, the slowest ones cropped at several
-percentiles, and Welch's t-test on each crop. |t| above 4.5 means that the classes differ. What is
-timed is the comparison alone and the whole refusal through handler(), and as a control a comparison
-with ==, which must be caught or the run says nothing.
+percentiles, and Welch's t-test on each crop. |t| above 4.5 means that the classes differ. It times
+the comparison alone and the whole refusal through handler(). As a control it times a comparison
+with ==: unless that leak is caught, the run says nothing.
 
-A wrong key's own length does show, since a longer one takes longer to digest: its sender knows it
-anyway. What must not show is whether it is the secret's length: so equal keys are timed against
-secrets of different lengths.
+A wrong key's own length does show, since a longer one takes longer to digest; its sender knows it
+anyway. The secret's length must not show. So equal keys are timed against secrets of different
+lengths.
 
 Exit status: 0 no leak seen and the control caught, 1 a leak seen, 2 the control was not caught or
-nothing could be timed. A report on one machine at one time, not a proof: repeat it before believing
-a t near the threshold.
+nothing could be timed. This is a report on one machine at one time, not a proof: repeat it before
+you believe a t near the threshold.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def warm_authorizer(secret: str, port: int) -> authorizer.Authorizer:
     env |= {"PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(port), "SECRETS_MANAGER_TTL": "0"}
     one = authorizer.Authorizer(authorizer.Settings(env))
     if one.answer(http_api_2({HEADER: secret}), None)["isAuthorized"] is not True:
-        raise RuntimeError("the authorizer refuses the right key")
+        raise RuntimeError("the authorizer refuses the live key")
     return one
 
 
@@ -141,7 +141,7 @@ NOW = (0.0, 0.0)  # when each request arrives
 def snapshot(one: authorizer.Authorizer, secret: str) -> authorizer.Snapshot:
     """A new snapshot of a secret, whose looks agree for ever.
 
-    Where a reading lies in memory must not be what tells two secrets apart.
+    It is new so that a reading's place in memory does not tell two secrets apart.
     """
     digest = authorizer.digest_of(one.salt, secret)
     reading = authorizer.Reading(authorizer.CURRENT, "version-1", digest, NOW)

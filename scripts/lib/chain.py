@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The other half of the system in virtual time: CloudFront, and the rotation function.
 
-scripts/deploy/rotator.py runs here unmodified, without boto3: what it imports of that is replaced,
-and so is its ``time``. It runs in a thread of its own, but only while the world waits for it: so it
+scripts/deploy/rotator.py runs here unmodified and without boto3: stand-ins replace what it imports
+of boto3, and its ``time``. It runs in a thread of its own, only while the world waits for it. So it
 sleeps and calls AWS at instants of the world, and requests come between. Times are in seconds.
 """
 

@@ -74,7 +74,7 @@ from lib.standins import (
 START = 1_000_000.0  # the world's first instant, in seconds since 1970
 EPSILON = 1e-4  # for sums of floating-point numbers, and CreatedDate's microseconds
 RESCAN = 1.0  # the documented age of a refusal's data
-SCAN = 3.0  # the longest scan, while nothing is known
+SCAN = 3.0  # the longest scan
 PAUSE = 0.05  # between two tries to read a label
 GAP = SCAN + 0.001  # between two disturbances, so that no scan meets two
 
@@ -111,9 +111,11 @@ class Span(NamedTuple):
 
 
 class VirtualWorld(Clock):
-    """A secret, its history, outages, and the one true clock. ``latencies`` are of one reading,
-    used in turn:
-    until Secrets Manager looks, and from then until the answer is there."""
+    """A secret, its history, outages, and the one true clock.
+
+    Each reading takes the next of the ``latencies``: the time until Secrets Manager looks, and from
+    then until the answer is there.
+    """
 
     def __init__(
         self, knobs: Knobs = Knobs(), latencies: Iterable[tuple[float, float]] = ((0.005, 0.005),)
@@ -289,9 +291,7 @@ class VirtualWorld(Clock):
         return 0.0
 
     def acceptable(self, key: str, arrived: float, margin: float) -> list[tuple[float, float]]:
-        """When a reading could have been made that lets ``key`` in at ``arrived``, if it is not
-        too old.
-        """
+        """When a reading lets ``key`` in at ``arrived``, if it is not too old then."""
 
         def until(span: Span) -> float:
             until = self._live_until(span, key, margin)

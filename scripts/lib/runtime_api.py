@@ -162,7 +162,7 @@ class RuntimeApi(Server):
 
 class Function:
     """``python -m awslambdaric`` beside an Extension. ``settings`` are added to what Lambda sets;
-    None takes away.
+    None removes one.
 
     ``telemetry`` is whether log lines go to the channel that Lambda gives the client, or to
     standard output, as for several workers. ``module`` is the name of the authorizer's file in the

@@ -229,7 +229,7 @@ class _Threads(ThreadingHTTPServer):
     block_on_close = False  # a thread that hangs on purpose must not hold up the end
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: a client that gave up is what some tests are about."""
+        """Ignore it: in some tests the client gives up."""
 
 
 class Request(BaseHTTPRequestHandler):
@@ -263,7 +263,7 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: who runs a stand-in wants to read their own output."""
+        """Log nothing: whoever runs a stand-in wants to read their own output."""
 
 
 # Answers a request wrongly; is given the body that would be right.

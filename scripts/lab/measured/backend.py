@@ -60,7 +60,7 @@ class ExtensionBackend:
 
 
 class MotoBackend:
-    """Secrets Manager by moto. What sets it up counts too, so differences are what tells."""
+    """Secrets Manager by moto. Calls that set it up count too, so only differences tell."""
 
     def __init__(self) -> None:
         self.requests = 0

@@ -10,8 +10,7 @@ times, or for
     S seconds, R times a second at most: milliseconds each, and the outcomes. If W, each with
     another wrong key.
 
-Events come from outside because their maker would load modules of which the handlers are to pay the
-import.
+Events come from outside: making them here would load modules whose import the handlers must pay.
 """
 
 from __future__ import annotations
