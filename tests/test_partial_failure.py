@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Some reads fail for minutes: a key that was read is never refused, another one seldom.
 
-The Extension has one answer for "Secrets Manager failed" and "the label is on no version", so
-each failed read of AWSPENDING or AWSPREVIOUS looks like an absent label.
+The Extension has one answer for "Secrets Manager failed" and "the label is on no version". So each
+failed read of AWSPENDING or AWSPREVIOUS looks like an absent label.
 """
 
 from __future__ import annotations

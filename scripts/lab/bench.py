@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Measure the authorizer beside its peers. Needs nothing but Python 3.11 or newer, on Linux.
 
-Each measurement is a fresh process that has the modules of Lambda's runtime client loaded and logs
-through its root handler; what the handlers ask (a stand-in for the Extension, moto for Secrets
-Manager) runs in other processes. The handlers take turns, forwards and backwards; figures are
-medians over the runs, with the least and the greatest. A machine's speed changes, so take the
-ratios: each is the median of the ratios within one run. Deployed files are compiled anew, as in a
+Each measurement is a fresh process. It has the modules of Lambda's runtime client loaded and logs
+through that client's root handler. What the handlers ask runs in other processes: a stand-in for
+the Extension, and moto for Secrets Manager. The handlers take turns, forwards and backwards;
+figures are medians over the runs, with the least and the greatest. A machine's speed changes, so
+take the ratios: each is the median of one ratio per run. Deployed files are compiled anew, as in a
 new Lambda environment. A run's cold figure is the least of five cold starts.
 
 Exit status: 0 all targets met, 1 a target was missed, 2 nothing could be measured.

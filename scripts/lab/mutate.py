@@ -5,8 +5,8 @@ for each change.
 
 Needs nothing but Python 3.11 or newer, on Linux or macOS. Not part of CI: a run takes about an
 hour on two cores. The changes are mutmut's, and two more: a condition negated, a call left out.
-Each mutant is a file in a temporary folder at which the tests are aimed by AUTHORIZER_UNDER_TEST;
-they run from this checkout, so leave it alone meanwhile. Tests that compare authorizer.py with its
+Each mutant is a file in a temporary folder; AUTHORIZER_UNDER_TEST aims the tests at it. They run
+from this checkout, so leave it alone meanwhile. Tests that compare authorizer.py with its
 own copies take no part: they would fail for any change.
 
 A survivor is a gap in the tests, unless no test could tell it from the original or its effect is
@@ -42,9 +42,9 @@ from lib.environments import ToolsError, environment
 
 CHANGED = ROOT / "authorizer.py"
 LISTED = ROOT / "scripts" / "lab" / "mutants.txt"
-# What judges a mutant: the fast half of the tests, those that find most in the least time first;
-# then, if it survived those and is not listed, the ones that take longer or start processes. The
-# tests that are not here judge scripts or the repository's own files, whatever is under test.
+# The fast half of the tests judges each mutant; those that find most in the least time come first.
+# If it survives and is not listed, the tests follow that take longer or start processes. The tests
+# that are not here judge scripts or the repository's own files, whatever is under test.
 FAST = [
     "rule",
     "decision",

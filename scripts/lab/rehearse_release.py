@@ -3,10 +3,10 @@
 """Rehearse a release: do everything of it but the upload, from clean clones of HEAD.
 
 Needs git and Python 3.11 or newer; the locked tools go into .venv/ by themselves. It reads the
-version and its entry in .github/CHANGELOG.md, builds twice in two clones and compares, checks the
-sums, installs the wheel into a fresh environment without an index, makes an SBOM and holds it
-against its schema, and calls the zip's handler by AWS's own runtime client. Then it says what the
-release would contain.
+version and its entry in .github/CHANGELOG.md. It builds in two clones, compares the builds and
+checks the sums. It installs the wheel into a fresh environment without an index, and calls the
+zip's handler by AWS's own runtime client. It makes an SBOM and holds it against its schema. Then it
+says what the release would contain.
 
 .github/workflows/release.yml runs it with --tag and --output: the tag must be the version's, the
 entry must have a date, and the files are kept for the upload. It does not run check.py: the

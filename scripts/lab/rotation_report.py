@@ -5,9 +5,9 @@ what clients saw. Prints a Markdown table.
 
 The rotator is rotator.py itself, or a variant that finishes at once, as public ones do. The
 authorizer is authorizer.py itself, or a straightforward port, which asks for AWSCURRENT, then
-AWSPENDING, on every request. All meet the same rotations: API Gateway caches for 0, 300 or 3,600 s,
-CloudFront switches its edges over within ten minutes, four execution environments answer, and a
-wrong key comes with every live one.
+AWSPENDING, on every request. All meet the same rotations. API Gateway caches for 0, 300 or 3,600 s.
+CloudFront switches its edges over within ten minutes. Four execution environments answer. A wrong
+key comes with every live one.
 
 Exit status: 0 the authorizer with its template's settings refused no live key; 1 it did, or the
 picture cannot be written; 2 wrong arguments.

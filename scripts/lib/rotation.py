@@ -29,10 +29,10 @@ TTL       SECRETS_MANAGER_TTL, the Extension's own cache.
     an older AWSPREVIOUS beside a younger AWSCURRENT.
 (c) A refusal rests on three whole looks over the labels, all read after ``arrived`` - 1 - 2 SKEW,
     from Secrets Manager at most TTL earlier.
-(d) One scan takes at most 10 calls to the Extension (7 without AWSPREVIOUS), 9 (6) more for each
-    change of a label and each begin and end of an outage meanwhile, and 60 tries again. There is no
-    scan for 1 s after the end of one that failed. While nothing changes, there is 1 s between two
-    scans that end in a refusal, and CACHE_SECONDS between two that find the same key, unless one of
+(d) One scan takes at most 10 calls to the Extension (7 without AWSPREVIOUS) and 60 repeated tries.
+    Each change of a label and each begin and end of an outage meanwhile adds 9 (6) calls. There is
+    no scan for 1 s after the end of one that failed. While nothing changes, two scans that end in a
+    refusal are 1 s apart, and two that find the same key CACHE_SECONDS. This holds unless a scan of
     another kind came between them.
 (e) An answer is an allow, a refusal or SecretUnavailableError.
 
