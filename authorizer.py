@@ -9,11 +9,11 @@ Parameters and Secrets Lambda Extension on 127.0.0.1. The settings are environme
 Allows   a live key: that of the version under the staging label AWSPENDING or AWSCURRENT, or under
          AWSPREVIOUS while AWSCURRENT's version is younger than ACCEPT_PREVIOUS_SECONDS. A match
          needs no new reading for CACHE_SECONDS, and for MAX_STALE_SECONDS while reads fail.
-Refuses  a header that is missing, given twice or malformed, and an event that names no stage where
-         an IAM policy has to; neither needs a reading. And a key that no label has: three looks in
-         a row over all labels saw the same versions, for a request at most one second ago.
-Raises   ``SecretUnavailableError`` where it cannot know: the key matches no reading, and a label
-         could not be read or AWSCURRENT has no usable key; or only an old reading of a label that
+Refuses  without a reading: a header that is missing, given twice or malformed, and an event that
+         names no stage where an IAM policy must. Otherwise a key that no label has, if three looks
+         in a row saw the same versions, for a request that arrived at most one second ago.
+Raises   ``SecretUnavailableError`` where it cannot know. The key matches no reading, and a label
+         could not be read or AWSCURRENT has no usable key. Or only an old reading of a label that
          is gone has the key. ``SettingsError`` where a setting is missing or malformed. API
          Gateway answers 500 and, unlike a refusal, does not cache it.
 
@@ -46,7 +46,7 @@ logger = logging.getLogger("authorizer")  # the same name whatever this file is 
 
 PROBLEMS = {  # by reason code, what a SecretUnavailableError says
     "access_denied": "Secrets Manager denies the function's role. Check its permissions",
-    "answer_unexpected": "no answer of the Extension. Check PARAMETERS_SECRETS_EXTENSION_HTTP_PORT",
+    "answer_unexpected": "not the Extension's answer. Check PARAMETERS_SECRETS_EXTENSION_HTTP_PORT",
     "current_unreadable": "no AWSCURRENT. Check SECRET_NAME, the role, and the Extension's logs",
     "current_unusable": "AWSCURRENT has no usable key. Check SECRET_KEY_NAME and the secret's JSON",
     "date_unreadable": "AWSCURRENT's CreatedDate has an unknown form. Check the Extension's port",
@@ -82,7 +82,7 @@ def handler(event: object, context: object) -> dict[str, object]:
     whatever the event.
     """
     global _authorizer
-    with _lock:  # so that one scan runs at a time, and who waited sees its result
+    with _lock:  # one scan runs at a time; a thread that waited sees its result
         if _authorizer is None:  # not at import: the Extension does not serve before an invocation
             try:
                 _authorizer = Authorizer(Settings(os.environ))
@@ -164,7 +164,7 @@ class Reading:
     def __init__(self, label: str, version_id: str, digest: bytes, read_at: Instant) -> None:
         self.label = label
         self.version_id = version_id
-        self.digest = digest  # of the version's key; empty, unlike any other, if that is unusable
+        self.digest = digest  # of the version's key; empty, and equal to none, if that is unusable
         self.read_at = read_at  # arrival of the request that it was read for: never after the read
         self.created: float | None = None  # CreatedDate in seconds since 1970, if it can be read
         self.ends_at = float("inf")  # seconds since 1970: from then on it matches nothing
@@ -187,7 +187,7 @@ Read = Callable[[str, bool], Reading | None]  # see ``scan``
 
 
 def digest_of(salt: bytes, key: str) -> bytes:
-    """What is kept and compared in a key's place: as long for every key, and no use elsewhere."""
+    """What is kept and compared in place of a key: equally long for all, of no use elsewhere."""
     return hmac.digest(salt, key.encode("ascii"), "sha256")
 
 
@@ -275,7 +275,7 @@ def scan(
             confirmed = Snapshot(readings)
             confirmed.confirmed_at = arrived
             return confirmed
-        # The way versions move: so a version that moves during a look is still seen.
+        # In the order in which versions move: one that moves during a look is still seen.
         labels = [PENDING, CURRENT, PREVIOUS] if CURRENT in seen else [PENDING]
 
 
@@ -377,7 +377,7 @@ class Extension:
 
 
 def failure(status: int, body: bytes) -> str:
-    """The reason code of an answer that is no 200; "" where it may be absence or a failure.
+    """The reason code of an answer other than 200; "" where it may be absence or a failure.
 
     The Agent passes AWS's own error on as "__type". That decides, whatever the status is.
     """
@@ -396,7 +396,7 @@ def failure(status: int, body: bytes) -> str:
 
 
 class BoundSocket(socket.socket):
-    """A socket whose reads end by one deadline and one number of bytes, in whatever portions."""
+    """A socket with one deadline and one number of bytes for all its reads together."""
 
     deadline: float  # by time.monotonic(); a time-out alone would start anew with every byte
     allowance = MAX_ANSWER_BYTES
@@ -505,7 +505,7 @@ class Authorizer:
         self.snapshot = Snapshot({})
         logger.setLevel(settings.level)
         if settings.extension_ttl:
-            text = "SECRETS_MANAGER_TTL is %d: so long a new key may be refused; set it to 0"
+            text = "SECRETS_MANAGER_TTL is %d: a new key may be refused for that long; set it to 0"
             logger.warning(text, settings.extension_ttl)
         if NOT_ADDED.fullmatch(settings.header):
             logger.warning("HEADER_NAME is %s: CloudFront refuses to add that one", settings.header)
@@ -538,7 +538,7 @@ class Authorizer:
         return {"principalId": "cloudfront", "policyDocument": document, "context": version}
 
     def check(self, key: str, context: object) -> Decision:
-        """Allow, refuse or error, after a scan where the snapshot does not tell."""
+        """The decision on a key, after a scan if the snapshot does not tell."""
         arrived = time.monotonic(), time.time()
         digest = digest_of(self.salt, key)
         decision = decide(self.snapshot, digest, arrived, self.settings)
@@ -548,7 +548,7 @@ class Authorizer:
         return decision
 
     def refreshed(self, digest: bytes, arrived: Instant, context: object) -> Snapshot:
-        """Read labels as the rule wants, within the time that there is."""
+        """Scan within the time that the invocation has left; the new snapshot."""
         seconds = SCAN_SECONDS
         remaining = getattr(context, "get_remaining_time_in_millis", None)
         if remaining:
@@ -627,8 +627,8 @@ def escaped(text: str) -> str:
 def emit(level: int, text: str, **fields: str) -> None:
     """Log a record that has these fields.
 
-    ``extra`` would raise where a log record factory sets such a field, and logger.log() would
-    spend a fifth of a decision on finding out from which line it is called.
+    ``extra`` would raise where a log record factory sets such a field. logger.log() would spend a
+    fifth of a decision on finding the line that calls it.
     """
     if logger.isEnabledFor(level):
         record = logger.makeRecord(logger.name, level, "", 0, text, (), None)
