@@ -523,8 +523,8 @@ def test_the_api_is_asked_with_the_new_key_before_cloudfront_gets_it_and_again_l
 ) -> None:
     carried: list[list[str]] = []
     api.moment = lambda: carried.append(one.carried(one.ids[0]))
-    one.env("https_proxy", "http://127.0.0.1:1")  # is not used
-    one.env("HTTPS_PROXY", "http://127.0.0.1:1")
+    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        one.env(name, "http://127.0.0.1:1")  # nothing listens there, and it is not used
     one.rotate()
     (key,) = one.keys("AWSCURRENT")
     assert api.seen == [("GET", "/health?deep=1", key)] * 3

@@ -117,7 +117,8 @@ class Aws:
         self.distributions: dict[str, Distribution] = {}
         self.faults: dict[str, list[Fault]] = defaultdict(list)  # by operation, for the next calls
         self.stored: list[str] = []  # keys, in the order in which versions got them
-        urllib.request.urlopen(f"{self.url}/moto-api/reset", data=b"").close()
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener.open(f"{self.url}/moto-api/reset", data=b"").close()
 
     def serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request: a WSGI application."""
