@@ -870,6 +870,8 @@ elif command == "update-distribution":
     path = sys.argv[sys.argv.index("--distribution-config") + 1].removeprefix("file://")
     (state / "new.json").write_text(pathlib.Path(path).read_text())
     print("its answer holds {KEY} too")
+elif "Versions[].VersionStages[]" in sys.argv:
+    print("AWSCURRENT\tAWSPREVIOUS")
 elif "--query" in sys.argv:
     print("answer-of-" + command)
 for path in (word[7:] for word in sys.argv if word.startswith("file://")):
@@ -949,9 +951,9 @@ def test_the_readme_deploys_in_an_order_that_locks_nobody_out(tmp_path: Path) ->
     )
     done = run(tmp_path, "".join(commands[first : last + 1]), origin("your-origin"))
     assert done.returncode == 0, done.stderr
-    changes = ("deploy", "describe-secret", "invoke", "update-route")
+    changes = ("deploy", "list-secret-version-ids", "invoke", "update-route")
     assert [name for name in asked(tmp_path) if name in changes] == [
-        "deploy", "deploy", "describe-secret", "invoke", "invoke", "update-route",
+        "deploy", "deploy", "list-secret-version-ids", "invoke", "invoke", "update-route",
     ]  # fmt: skip
     for number, template in enumerate(("template.yaml", "rotation.yaml")):
         text = "".join(commands[first : last + 1]).split("--parameter-overrides")[number + 1]

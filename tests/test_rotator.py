@@ -482,7 +482,7 @@ def test_when_the_time_is_nearly_over_it_says_so_and_the_next_try_goes_on(two: W
     two.aws.distributions[two.ids[1]].changed_at += 600
     ends = two.clock.now + 100
     text = two.fails("testSecret", seconds=100)
-    wait = f"the time is over, waiting for CloudFront to deploy {two.ids[1]}. The next try goes on"
+    wait = f"no time is left to wait for CloudFront to deploy {two.ids[1]}. The next try goes on"
     assert text == wait and two.clock.now < ends - 10
     two.rotate()
     assert two.operations.count(UPDATE) == 2
@@ -662,7 +662,7 @@ def test_an_error_of_aws_that_quotes_a_key_does_not_show_it(
     one.aws.faults[operation] = [instead(error(operation, code, quote))] * 10
     with pytest.raises(one.rotator.RotationError) as caught, nothing_shows(*quote.split()):
         one.rotate(seconds=45 if code == "PreconditionFailed" else 900)
-    assert str(caught.value).startswith((f"{operation}: {code}", "the time is over"))
+    assert str(caught.value).startswith((f"{operation}: {code}", "no time is left"))
 
 
 @pytest.mark.parametrize("text", ["Canary" * 3, '["' + "Canary" * 3, '{"key": "CanaryCanary é"}'])

@@ -71,7 +71,7 @@ def handler(event: Any, context: Any) -> None:
 
 
 def summary(error: Exception) -> str:
-    """What may be told of an error: its type; of one of AWS the code, and what was denied."""
+    """What may be shown of an error: its type; of an AWS error its code, and what was denied."""
     if isinstance(error, RotationError):
         return str(error)
     if not isinstance(error, ClientError):
@@ -241,7 +241,7 @@ class Rotation:
     def pause(self, reason: str) -> None:
         """Sleep; raise if the invocation's time would be over then."""
         if self.context.get_remaining_time_in_millis() < 1000 * (POLL_SECONDS + RESERVED_SECONDS):
-            raise RotationError(f"the time is over, waiting for {reason}. The next try goes on")
+            raise RotationError(f"no time is left to wait for {reason}. The next try goes on")
         time.sleep(POLL_SECONDS)
 
     def log(self, **fields: str) -> None:
