@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """An AWS account and an API for the rotation function, on this machine and over real HTTP.
 
-moto stands in for Secrets Manager and CloudFront. ``Aws`` is a thin, stateful stand-in before it. It
-adds what moto lacks: the way from InProgress to Deployed, what edges send meanwhile, an ETag that
-is compared, a pending version that keeps its value, and faults. moto runs a rotation function only
+moto stands in for Secrets Manager and CloudFront. ``Aws`` is a thin, stateful stand-in before it.
+It adds what moto lacks: the way from InProgress to Deployed, what edges send meanwhile, an ETag
+that is compared, a pending version that keeps its value, and faults. moto runs a rotation function only
 in Docker, so ``World`` invokes the steps as Secrets Manager does.
 
 Needs the environment of scripts/locks/rotator.txt.
