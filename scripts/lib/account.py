@@ -3,8 +3,8 @@
 
 moto stands in for Secrets Manager and CloudFront. ``Aws`` is a thin, stateful stand-in before it.
 It adds what moto lacks: the way from InProgress to Deployed, what edges send meanwhile, an ETag
-that is compared, a pending version that keeps its value, and faults. moto runs a rotation function only
-in Docker, so ``World`` invokes the steps as Secrets Manager does.
+that is compared, a pending version that keeps its value, and faults. moto runs a rotation function
+only in Docker, so ``World`` invokes the steps as Secrets Manager does.
 
 Needs the environment of scripts/locks/rotator.txt.
 """
@@ -362,7 +362,7 @@ class World:
         return True
 
     def assert_done(self) -> None:
-        """The end of every rotation: the key first stored is everywhere, and nothing else changed."""
+        """Each rotation ends so: the key first stored is everywhere, and nothing else changed."""
         (key,) = self.keys("AWSCURRENT")
         assert self.labels() == DONE and self.aws.stored[0] == key != OLD_KEY
         for id, config in self.before.items():
