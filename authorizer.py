@@ -545,7 +545,7 @@ class Authorizer:
         if decision is READ_FIRST:
             self.snapshot = self.refreshed(digest, arrived, context)
             decision = decide(self.snapshot, digest, arrived, self.settings)
-        return decision
+        return decision  # after a scan never READ_FIRST: it found, confirmed or failed
 
     def refreshed(self, digest: bytes, arrived: Instant, context: object) -> Snapshot:
         """Scan within the time that the invocation has left; the new snapshot."""

@@ -4,9 +4,9 @@
 
 A copy is a .py file, a deployment zip, or a CloudFormation or SAM template (YAML or JSON) with the
 code inlined. It never runs. Newline style and a byte-order mark do not count as changes; anything
-else does. A zip must hold nothing but the authorizer (and a wheel's dist-info): another file could
-be what Lambda runs or imports. For a YAML template the script uses PyYAML; if this Python has none,
-it goes into .venv/.
+else does. A zip must hold nothing but the authorizer, and what pip puts beside it: another file
+could be what Lambda runs or imports. For a YAML template the script uses PyYAML; if this Python has
+none, it goes into .venv/.
 
 Exit status: 0 all are identical, 1 one differs, 2 it cannot tell of one. With --facts it is 0, or 2
 if PATH holds no Python.
@@ -36,7 +36,10 @@ RELEASE = ROOT / "authorizer.py"
 MAX_BYTES = 1_048_576  # of what is read, packed or unpacked: CloudFormation's limit for a template
 MAX_DIFF_BYTES = 131_072  # of a copy, so that hostile lines cannot keep difflib busy
 MAX_DIFF_LINES = 200  # that are shown
-DIST_INFO = re.compile(r"[\w.]+-[\w.+]+\.dist-info/([A-Z]+|licenses/LICENSE)")
+# What may lie beside it: a wheel's dist-info, as pip leaves it too, and the mark of its types.
+BESIDE = re.compile(
+    r"[\w.]+-[\w.+]+\.dist-info/([A-Z]+|licenses/LICENSE|direct_url\.json)|secure_authorizer/py\.typed"
+)
 OURS = "SecretUnavailableError"  # an inlined function with this name in its code is the authorizer
 COLOURS = {"identical": "green", "differs": "red", "cannot tell": "yellow"}
 RESULTS = list(COLOURS)  # in the order of the exit status
@@ -96,7 +99,7 @@ def from_zip(data: bytes) -> tuple[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = [it for it in archive.infolist() if not it.is_dir()]
-            files = [it for it in files if not DIST_INFO.fullmatch(it.filename)]
+            files = [it for it in files if not BESIDE.fullmatch(it.filename)]
             names = [it.filename for it in files]
             if len(files) != 1 or not names[0].endswith(".py"):
                 held = some(names) or "nothing"

@@ -70,6 +70,7 @@ NO_KMS = "Access to KMS is not allowed"
         (500, agent("CredentialsNotLoaded"), "access_denied"),
         # The key of KMS.
         (400, agent(DENIED, NO_KMS), "decryption_failed"),
+        (400, agent(DENIED, NO_KMS).replace(b"message", b"Message"), "decryption_failed"),
         (403, agent(NAMESPACE + DENIED, NO_KMS), "decryption_failed"),
         (400, agent("DecryptionFailure"), "decryption_failed"),
         (400, agent("KMSAccessDeniedException"), "decryption_failed"),

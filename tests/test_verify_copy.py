@@ -59,7 +59,11 @@ def yaml_template(code: str, tag: str = "|") -> str:
     return f"{head}{tag}\n{lines}"
 
 
-WHEEL: dict[str, str | bytes] = {"p/authorizer.py": CODE, "p-1.0.dist-info/RECORD": ""}
+WHEEL: dict[str, str | bytes] = {
+    "secure_authorizer/authorizer.py": CODE,
+    "secure_authorizer/py.typed": "",
+    "p-1.0.dist-info/RECORD": "",
+}
 NESTED = "[" * 100_000
 
 IDENTICAL: dict[str, str | bytes] = {
@@ -68,7 +72,7 @@ IDENTICAL: dict[str, str | bytes] = {
     "deflated.zip": zipped({"authorizer.py": CODE}),
     "stored": zipped({"index.py": CODE}, zipfile.ZIP_STORED),
     "crlf-in.zip": zipped({"index.py": b"\xef\xbb\xbf" + CODE.replace("\n", "\r\n").encode()}),
-    "wheel.whl": zipped({"p/": "", **WHEEL, "p-1.0.dist-info/licenses/LICENSE": ""}),
+    "wheel.whl": zipped({"p/": "", **WHEEL, "p-1.0.dist-info/direct_url.json": ""}),
     "template.yaml": TEMPLATE,
     "crlf.yaml": "\ufeff" + TEMPLATE.replace("\n", "\r\n"),
     "tagged.yaml": yaml_template(CODE, "!!str |"),

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The authorizer as a CDK construct, and an app that puts it before a backend.
 
-``python3 scripts/package.py`` makes the zip that this deploys. For an app of your own, import
-:class:`OriginAuthorizer` and give its ``route_authorizer`` to every route. To try it as it is::
+``python3 scripts/package.py --no-wheel`` makes the zip that this deploys. For an app of your own,
+import :class:`OriginAuthorizer` and give its ``route_authorizer`` to every route. To try it as it
+is, after ``pip install aws-cdk-lib`` and ``cdk bootstrap``, with the secret of runbook.md::
 
     cdk deploy --app "python3 scripts/deploy/cdk_app.py" -c secret_arn=ARN -c backend_url=URL
 
@@ -191,7 +192,9 @@ def main() -> None:
     if not secret_arn or not backend_url:
         sys.exit("cdk_app.py: give the context values -c secret_arn=ARN and -c backend_url=URL")
     if not ZIP.exists():
-        sys.exit("cdk_app.py: there is no dist/authorizer.zip; run python3 scripts/package.py")
+        sys.exit(
+            "cdk_app.py: there is no dist/authorizer.zip; run python3 scripts/package.py --no-wheel"
+        )
     stack = Stack(app, "origin-authorizer")
     api = apigateway.HttpApi(stack, "Api", create_default_stage=False)
     access_log = logs.LogGroup(stack, "AccessLog", retention=logs.RetentionDays.ONE_MONTH)

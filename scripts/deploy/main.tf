@@ -1,5 +1,12 @@
 # SPDX-License-Identifier: MIT
-# The authorizer on an existing HTTP API, as a module. `python3 scripts/package.py` makes its zip.
+# The authorizer on an existing HTTP API, as a module of a checkout in which
+# `python3 scripts/package.py --no-wheel` made the zip. runbook.md says how to make the secret.
+#
+#   module "origin_authorizer" {
+#     source     = "./CHECKOUT/scripts/deploy"
+#     secret_arn = "ARN"
+#     api_id     = aws_apigatewayv2_api.YOURS.id
+#   }
 #
 # Let your routes take the two outputs, so that `attach` is one switch for all of them:
 #
