@@ -38,7 +38,8 @@ MAX_DIFF_BYTES = 131_072  # of a copy, so that hostile lines cannot keep difflib
 MAX_DIFF_LINES = 200  # that are shown
 # What may lie beside it: a wheel's dist-info, as pip leaves it too, and the mark of its types.
 BESIDE = re.compile(
-    r"[\w.]+-[\w.+]+\.dist-info/([A-Z]+|licenses/LICENSE|direct_url\.json)|secure_authorizer/py\.typed"
+    r"[\w.]+-[\w.+]+\.dist-info/([A-Z]+|licenses/LICENSE|direct_url\.json)"
+    r"|secure_authorizer/py\.typed"
 )
 OURS = "SecretUnavailableError"  # an inlined function with this name in its code is the authorizer
 COLOURS = {"identical": "green", "differs": "red", "cannot tell": "yellow"}
