@@ -54,12 +54,13 @@ from lib.account import (
 
 OTHER_TOKEN, THEIR_KEY = "x" * 32, "TheirKey" * 4
 MOVE = "UpdateSecretVersionStage"
+KEYS = ["GetSecretValue", "GetSecretValue"]  # of the pending and of the current version
 CREATE = ["GetSecretValue", "GetSecretValue", "GetRandomPassword", "PutSecretValue"]
 CALLS = [  # of a rotation with two distributions that are deployed after 15 seconds
     *["DescribeSecret", *CREATE],
-    *["DescribeSecret", "GetSecretValue", GET, GET, "sleep", GET, UPDATE, GET, UPDATE],
-    *["DescribeSecret", "GetSecretValue", *[GET, GET, "sleep"] * 3, GET, GET],
-    *["DescribeSecret", "GetSecretValue", GET, GET, "sleep", GET, GET, MOVE, MOVE],
+    *["DescribeSecret", *KEYS, GET, GET, "sleep", *[GET, *KEYS, UPDATE] * 2],
+    *["DescribeSecret", *KEYS, *[GET, GET, "sleep"] * 3, GET, GET],
+    *["DescribeSecret", *KEYS, GET, GET, "sleep", GET, GET, MOVE, MOVE],
 ]
 OPERATIONS = sorted(set(CALLS) - {"sleep"})
 PENDING = {OLD_TOKEN: {"AWSCURRENT"}, TOKEN: {"AWSPENDING"}}
@@ -131,7 +132,9 @@ def test_a_new_key_is_letters_and_digits_and_all_else_in_the_secret_stays(
 ) -> None:
     one.env("KEY_LENGTH", setting)
     one.rotate("createSecret")
-    new = json.loads(versions()[TOKEN]["secret_string"])
+    text = versions()[TOKEN]["secret_string"]
+    assert "café" in text  # an escape would take more of the 65,536 bytes
+    new = json.loads(text)
     assert re.fullmatch(rf"[A-Za-z0-9]{{{length}}}", new.pop(MEMBER))
     assert new == {"user": "café", "n": [1, None]}
 
@@ -176,7 +179,7 @@ def test_a_rotation_that_is_interrupted_after_any_call_and_retried_ends_the_same
             world.assert_done()
     with capsys.disabled():
         print(f" [interrupted after each of {len(CALLS)} calls and pauses] ", end="")
-    assert len(CALLS) == 36
+    assert len(CALLS) == 43
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
@@ -252,7 +255,7 @@ def test_a_version_that_is_not_pending_and_a_secret_that_does_not_rotate_are_ref
 def test_a_key_that_no_header_can_carry_goes_nowhere(one: World, key: object) -> None:
     one.store(json.dumps({MEMBER: key}))
     for step in STEPS[1:]:
-        one.fails(step, match="no header can carry its key")
+        one.fails(step, match="no header can carry the key")
     assert set(one.operations) == {"DescribeSecret", "GetSecretValue"} and one.labels() == PENDING
 
 
@@ -389,6 +392,7 @@ def test_origin_ids_get_the_header_if_they_lack_it_and_no_other_origin_does(worl
     """Such as at the first rotation, before the authorizer is attached."""
     world.checks = False
     apis = origin("api", x_trace="on"), origin("images"), origin("shop", x_origin_verify="else")
+    world.env("HEADER_NAME", "X-origin-verify")
     id, other = world.add(*apis), world.add(origin("api", X_Origin_Verify=OLD_KEY))
     world.env("ORIGIN_IDS", "api")
     world.begin()
@@ -396,9 +400,40 @@ def test_origin_ids_get_the_header_if_they_lack_it_and_no_other_origin_does(worl
     (key,) = world.keys("AWSCURRENT")
     expected = copy.deepcopy(world.before[id])
     custom = expected["Origins"]["Items"][0]["CustomHeaders"]
-    custom["Items"].append({"HeaderName": HEADER, "HeaderValue": key})
+    custom["Items"].append({"HeaderName": "X-origin-verify", "HeaderValue": key})
     custom["Quantity"] = 2
     assert world.config(id) == expected and world.carried(other) == [key]
+
+
+def test_an_origin_beside_origin_ids_that_carries_a_key_of_the_secret_gets_the_new_one(
+    world: World,
+) -> None:
+    """Or it would go on sending a key that is live no more."""
+    id = world.add(origin("api", x_origin_verify=OLD_KEY), origin("shop", x_origin_verify=OLD_KEY))
+    world.env("ORIGIN_IDS", "api , api")
+    world.begin()
+    world.rotate()
+    assert world.carried(id) == world.keys("AWSCURRENT") * 2
+
+
+def test_an_update_that_was_overtaken_by_two_rotations_is_not_sent(one: World) -> None:
+    """An invocation stalls after it has read CloudFront; meanwhile others finish."""
+    rotation = one.rotator.Rotation
+    read, reads = rotation.read, iter(["first look", "stalls"])
+
+    def stalls(self: Any, *arguments: Any) -> Any:
+        answer = read(self, *arguments)
+        if next(reads) == "stalls":
+            rotation.read = read
+            one.rotate(*STEPS[1:])
+            one.begin(OTHER_TOKEN)
+            one.rotate(token=OTHER_TOKEN)
+        return answer
+
+    one.rotate("createSecret")
+    rotation.read = stalls
+    one.fails("setSecret", match="^GetSecretValue: ")
+    assert one.carried(one.ids[0]) == one.keys("AWSCURRENT")
 
 
 def test_what_somebody_else_changes_meanwhile_stays(one: World) -> None:
@@ -530,6 +565,17 @@ def test_the_api_is_asked_with_the_new_key_before_cloudfront_gets_it_and_again_l
     assert api.seen == [("GET", "/health?deep=1", key)] * 3
     assert carried == [[OLD_KEY], [key], [key]]
     one.assert_done()
+
+
+def test_an_old_key_that_is_put_back_while_the_api_is_asked_is_noticed(
+    one: World, api: Api
+) -> None:
+    """The last look at CloudFront is right before AWSCURRENT moves."""
+    one.rotate(*STEPS[:3])
+    back = dict(one.before[one.ids[0]])
+    api.moment = lambda: one.change(one.ids[0], **back)
+    one.fails("finishSecret", match="somebody put another value back")
+    assert one.labels() == PENDING
 
 
 @pytest.mark.parametrize(("good", "status"), [(0, 401), (0, 500), (0, 599), (1, 403), (2, 403)])
@@ -673,13 +719,13 @@ def test_an_error_about_a_version_does_not_show_its_text_but_keeps_the_stack(
     with pytest.raises(one.rotator.RotationError) as caught, nothing_shows("CanaryCanary"):
         one.rotate("setSecret")
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    assert "pending_key" in frames
+    assert "keys" in frames
 
 
 def test_an_error_of_boto3_that_quotes_a_parameter_does_not_show_it(one: World) -> None:
     sent: list[str] = []
 
-    def spoil(members: dict[str, Any]) -> object:
+    def spoil(members: dict[str, Any], **_: object) -> object:
         sent.append(members[MEMBER])
         return [members]  # where a text belongs
 

@@ -13,9 +13,9 @@ finishSecret  tests once more, moves AWSCURRENT to the new version, and removes 
 After an error Secrets Manager starts again at createSecret with the same token. Every step can be
 repeated, with the same end. Once the token is current, a step only removes AWSPENDING from it.
 
-Settings are environment variables; ``SETTINGS`` has their defaults and rules. The header is set on
-the origins ORIGIN_IDS of each distribution; if empty, on those that have it. TEST_URL is a route of
-the API itself: it is asked before CloudFront gets the key and after the key is deployed.
+Settings are environment variables; ``SETTINGS`` has their defaults and rules. Without ORIGIN_IDS,
+the header is set on each origin that has it. With it: on these, and where it has a key of the
+secret. TEST_URL, a route of the API itself, is asked before CloudFront gets the key, and after.
 
 Raises RotationError and nothing else. No error and no log line holds a key or a part of one.
 """
@@ -72,10 +72,8 @@ def handler(event: Any, context: Any) -> None:
 
 def summary(error: Exception) -> str:
     """What may be shown of an error: its type; of an AWS error its code, and what was denied."""
-    if isinstance(error, RotationError):
-        return str(error)
     if not isinstance(error, ClientError):
-        return type(error).__name__
+        return str(error) if isinstance(error, RotationError) else type(error).__name__
     problem = error.response.get("Error", {})
     text = f"{error.operation_name}: {problem.get('Code')}"
     return f"{text}: {problem.get('Message')}" if "AccessDenied" in text else text
@@ -90,8 +88,8 @@ class Rotation:
         if wrong:
             raise RotationError("; ".join(f"{name} must be {SETTINGS[name][2]}" for name in wrong))
         self.distributions = re.findall("[A-Z0-9]+(?=,|$)", values["DISTRIBUTION_IDS"])
-        self.origins = set(filter(None, values["ORIGIN_IDS"].split(",")))
-        self.member, self.header = values["SECRET_KEY_NAME"], values["HEADER_NAME"].lower()
+        self.origins = set(filter(None, map(str.strip, values["ORIGIN_IDS"].split(","))))
+        self.member, self.header = values["SECRET_KEY_NAME"], values["HEADER_NAME"]
         self.length, self.url = int(values["KEY_LENGTH"]), values["TEST_URL"]
         self.secret = {"SecretId": event["SecretId"]}
         self.step, self.token = event["Step"], event["ClientRequestToken"]
@@ -126,23 +124,24 @@ class Rotation:
             return
         members = self.members(VersionStage=CURRENT)
         key = self.secrets.get_random_password(PasswordLength=self.length, ExcludePunctuation=True)
-        text = json.dumps({**members, self.member: key["RandomPassword"]})
+        text = json.dumps({**members, self.member: key["RandomPassword"]}, ensure_ascii=False)
         self.secrets.put_secret_value(  # raises if another invocation stored a key meanwhile
             ClientRequestToken=self.token, SecretString=text, VersionStages=[PENDING], **self.secret
         )
 
     def set_secret(self) -> None:
         """Make every distribution carry the key. What others change meanwhile stays."""
-        key, errors = self.pending_key(), self.cloudfront.exceptions
+        keys, errors = self.keys(), self.cloudfront.exceptions
         for distribution in self.distributions:
-            self.read(distribution, key)  # raises before any of them is changed
+            self.read(distribution, *keys)  # raises before any of them is changed
         time.sleep(SETTLE_SECONDS)
-        self.try_api(key)
+        self.try_api(keys[0])
         for distribution in self.distributions:
             for _ in range(UPDATE_TRIES):
-                carries, config, etag, _status = self.read(distribution, key)
+                carries, config, etag, _status = self.read(distribution, *keys)
                 if carries:
                     break
+                self.keys()  # raises if a later try has finished meanwhile
                 call = {"Id": distribution, "IfMatch": etag, "DistributionConfig": config}
                 try:
                     self.cloudfront.update_distribution(**call)
@@ -155,12 +154,13 @@ class Rotation:
 
     def test_secret(self) -> None:
         """Wait until two looks in a row see the key deployed, and no change."""
-        key = self.pending_key()
+        keys = self.keys()
+        self.try_api(keys[0])
         seen: dict[str, tuple[str, str]] = {}
         while True:
             before, seen = seen, {}
             for distribution in self.distributions:
-                carries, _config, etag, status = self.read(distribution, key)
+                carries, _config, etag, status = self.read(distribution, *keys)
                 if not carries:
                     raise RotationError(f"somebody put another value back into {distribution}")
                 self.log(distribution=distribution, status=status)
@@ -169,7 +169,6 @@ class Rotation:
             if seen == before and not waiting:
                 break
             self.pause(f"CloudFront to deploy {', '.join(waiting)}" if waiting else "a second look")
-        self.try_api(key)
 
     def finish_secret(self) -> None:
         """Make the pending version current. Raises if AWSCURRENT has moved since the step began."""
@@ -189,29 +188,29 @@ class Rotation:
             raise RotationError(f"version {answer['VersionId']} is not a JSON object")
         return members
 
-    def pending_key(self) -> str:
-        """The key in the pending version."""
+    def keys(self) -> tuple[str, object]:
+        """The keys in the pending and in the current version."""
         key = self.members(VersionId=self.token, VersionStage=PENDING).get(self.member)
         if not isinstance(key, str) or not KEY.fullmatch(key):
-            raise RotationError(f"remove AWSPENDING from {self.token}: no header can carry its key")
-        return key
+            raise RotationError(f"no header can carry the key in {self.token}. See SECRET_KEY_NAME")
+        return key, self.members(VersionStage=CURRENT).get(self.member)
 
-    def read(self, distribution: str, key: str) -> tuple[bool, dict[str, Any], str, str]:
+    def read(self, distribution: str, key: str, old: object) -> tuple[bool, Any, str, str]:
         """Whether a distribution carries the key; its configuration with the key; ETag, status."""
         answer = self.cloudfront.get_distribution(Id=distribution)
         config, found = answer["Distribution"]["DistributionConfig"], []
+        ids = {origin["Id"] for origin in config["Origins"]["Items"]}
         for origin in config["Origins"]["Items"]:
             items = origin.get("CustomHeaders", {}).get("Items", [])
-            own = [item for item in items if item["HeaderName"].lower() == self.header]
+            own = [it for it in items if it["HeaderName"].lower() == self.header.lower()]
             if origin["Id"] in self.origins and not own:
                 own = [{"HeaderName": self.header, "HeaderValue": ""}]
                 origin["CustomHeaders"] = {"Quantity": len(items) + 1, "Items": items + own}
-            found += own if origin["Id"] in self.origins or not self.origins else []
-        if len(found) < max(1, len(self.origins)):
-            raise RotationError(
-                f"{distribution} lacks an origin of ORIGIN_IDS, or the header {self.header}. "
-                "Set ORIGIN_IDS to the ids of the API's origins, and this function adds the header"
-            )
+            named = origin["Id"] in (self.origins or ids)
+            found += [it for it in own if named or it["HeaderValue"] in (key, old)]
+        if not found or self.origins - ids:
+            lack = f"{distribution} lacks an origin of ORIGIN_IDS, or the header {self.header}"
+            raise RotationError(f"{lack}. Set ORIGIN_IDS to the API's origins, to have it added")
         carries = all(entry["HeaderValue"] == key for entry in found)
         for entry in found:
             entry["HeaderValue"] = key
