@@ -37,7 +37,7 @@ def test_the_report_tells_the_port_from_the_authorizer() -> None:
     for seed in range(4):
         for pair, result in zip(rotation_report.PAIRS, rotation_report.compare(seed)):
             refused[pair] += result.refused
-    long, short, _, own = rotation_report.POLICIES
+    long, short, _, _, own = rotation_report.POLICIES
     assert refused["at once", long] > 0
     assert refused["at once", short] > 0
     assert refused["at once", own] == refused["rotator.py", own] == 0
@@ -63,11 +63,14 @@ def test_on_a_terminal_the_simulation_shows_its_progress(
     assert shown == ["", "0 of 2 rotations", "1 of 2 rotations", "2 of 2 rotations", ""]
 
 
-@pytest.mark.parametrize("refusing", range(8))
+@pytest.mark.parametrize("refusing", range(len(rotation_report.PAIRS)))
 def test_only_a_refusal_by_the_authorizer_as_its_template_sets_it_fails(
     monkeypatch: pytest.MonkeyPatch, refusing: int
 ) -> None:
-    results = [[Result(0, 0.0, 900.0, 4), Result(it == refusing, 0, 0, 4)] for it in range(8)]
+    results = [
+        [Result(0, 0.0, 900.0, 4), Result(it == refusing, 0, 0, 4)]
+        for it in range(len(rotation_report.PAIRS))
+    ]
     monkeypatch.setattr(rotation_report, "simulate", lambda rotations, seed: results)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
     if rotation_report.PAIRS[refusing][1] != rotation_report.POLICIES[-1]:
