@@ -781,7 +781,7 @@ def test_secrets_manager_of_this_account_invokes_it_at_once_and_by_the_calendar(
     }
     assert stack.resources["RotationSchedule"] == {
         "Type": "AWS::SecretsManager::RotationSchedule",
-        "DependsOn": "Permission",
+        "DependsOn": ["Permission", "FailureAlarm"],
         "Properties": {
             "SecretId": SECRET_ARN,
             "RotationLambdaARN": "Function.Arn",
