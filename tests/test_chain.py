@@ -21,6 +21,7 @@ from lib.chain import CloudFront, Rotation, SecretsManager, finish_at_once
 from lib.rotation import Environment, Knobs, Port, VirtualGateway, VirtualWorld, as_it_is
 from lib.standins import PENDING
 
+pytestmark = pytest.mark.long
 DAY = 86_400.0
 FAILING = 0.05  # of the calls to AWS
 BEFORE = 120.0  # seconds until a rotation begins
