@@ -265,7 +265,7 @@ def main() -> int:
         "--all-pythons",
         action="store_true",
         help=f"test under every Python of {VERSIONS[0]} to {VERSIONS[-1]} on PATH or in pyenv, "
-        "not just this one; only the newest runs the long tests, which are not of authorizer.py alone",
+        "not just this one; only the newest runs the long tests, not of authorizer.py alone",
     )
     arguments = parser.parse_args()
     require_writable(ROOT)
