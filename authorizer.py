@@ -200,10 +200,10 @@ def decide(snapshot: Snapshot, digest: bytes, arrived: Instant, settings: Settin
     """What the snapshot says of the key with this digest, for a request that arrived then."""
     # No early exit: without a read, the time must not tell which label matched.
     matches = [it for it in snapshot.readings.values() if hmac.compare_digest(digest, it.digest)]
-    counting = [it for it in matches if arrived[1] < it.ends_at]
-    match = counting[0] if counting else None
-    for it in counting[1:]:
-        if match and age(it.read_at, arrived) < age(match.read_at, arrived):
+    match = None
+    for it in matches:
+        younger = not match or age(it.read_at, arrived) < age(match.read_at, arrived)
+        if younger and arrived[1] < it.ends_at:
             match = it
     if match and age(match.read_at, arrived) <= settings.cache_seconds:
         return "allow", "key_matched", match
