@@ -34,9 +34,7 @@ from lib.account import (
     OLD_KEY,
     OLD_TOKEN,
     ROLLOUT,
-    ROTATOR,
     SECRET,
-    STEPS,
     TOKEN,
     UPDATE,
     Answer,
@@ -51,6 +49,7 @@ from lib.account import (
     origin,
     versions,
 )
+from lib.chain import ROTATOR, STEPS
 
 OTHER_TOKEN, THEIR_KEY = "x" * 32, "TheirKey" * 4
 MOVE = "UpdateSecretVersionStage"

@@ -25,7 +25,6 @@ import multiprocessing
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,7 +37,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lib.console import ROOT, colour, progress
-from lib.environments import ToolsError, environment
+from lib.environments import ToolsError, run_inside
 
 CHANGED = ROOT / "authorizer.py"
 LISTED = ROOT / "scripts" / "lab" / "mutants.txt"
@@ -302,10 +301,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         parser.error("--jobs must be at least 1")
-    python = environment(sys.executable, "mutation")
-    if Path(sys.prefix).resolve() != python.parent.parent.resolve():
-        return subprocess.run([str(python), *sys.argv]).returncode
-    return test(arguments.jobs, arguments.match)
+    status = run_inside("mutation")
+    return test(arguments.jobs, arguments.match) if status is None else status
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lib.console import ROOT, colour, progress
 from lib.copies import source, version_of, write_all
-from lib.environments import ToolsError, environment
+from lib.environments import ToolsError, run_inside
 from lib.runtime_api import Function
 from lib.standins import TOKEN, Extension, Secret, http_api_2
 
@@ -393,9 +393,9 @@ def main() -> int:
         help=f"a new folder for what is to be uploaded: files/ and {NOTES}",
     )
     options = parser.parse_args()
-    python = environment(sys.executable)
-    if Path(sys.prefix).resolve() != python.parent.parent.resolve():
-        return subprocess.run([str(python), *sys.argv]).returncode
+    status = run_inside()
+    if status is not None:
+        return status
     output: Path | None = options.output
     if output and output.exists():  # a file of another release must not slip in
         raise ToolsError(f"there is a {output} already")

@@ -39,14 +39,12 @@ from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from lib.console import ROOT
+from lib.chain import ROTATOR, STEPS
 
-ROTATOR = ROOT / "scripts" / "deploy" / "rotator.py"
 SECRET, MEMBER, HEADER = "prod/origin-key", "key", "x-origin-verify"
 OLD_TOKEN, TOKEN = "o" * 32, "n" * 32
 OLD_KEY = "OldCanary" + "0123456789abcdefghijklmnopqrstuvwxyz"
 GET, UPDATE = "GetDistribution", "UpdateDistribution"
-STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
 DONE = {OLD_TOKEN: {"AWSPREVIOUS"}, TOKEN: {"AWSCURRENT"}}  # the labels after a rotation
 ROLLOUT = 15  # seconds until a distribution is deployed; some polls of the rotator's
 

@@ -55,7 +55,6 @@ class Background:
     def __init__(self, world: VirtualWorld, function: Callable[[], object]) -> None:
         self.world = world
         self.function = function
-        self.ended = False
         self.error: BaseException | None = None
         self.turn, self.pause = threading.Semaphore(0), threading.Semaphore(0)
         threading.Thread(target=self.work, daemon=True).start()
@@ -66,7 +65,6 @@ class Background:
             self.function()
         except BaseException as error:
             self.error = error
-        self.ended = True
         self.pause.release()
 
     def resume(self) -> None:
@@ -81,6 +79,12 @@ class Background:
         self.world.at(self.world.now + seconds, self.resume)
         self.pause.release()
         self.turn.acquire()
+
+
+def header_in(config: dict[str, Any]) -> dict[str, str]:
+    """The header with the key in a distribution's configuration."""
+    header: dict[str, str] = config["Origins"]["Items"][0]["CustomHeaders"]["Items"][0]
+    return header
 
 
 class CloudFront:
@@ -113,7 +117,7 @@ class CloudFront:
         self.config = copy.deepcopy(DistributionConfig)
         self.etag += 1
         self.deployed_at = self.world.now + max(self.delays)
-        key = self.config["Origins"]["Items"][0]["CustomHeaders"]["Items"][0]["HeaderValue"]
+        key = header_in(self.config)["HeaderValue"]
         for edge, delay in enumerate(self.delays):
             self.world.at(self.world.now + delay, partial(self.switch, edge, key))
 
@@ -121,7 +125,7 @@ class CloudFront:
         """Somebody else's update, which may put another key back."""
         config = copy.deepcopy(self.config)
         if key:
-            config["Origins"]["Items"][0]["CustomHeaders"]["Items"][0]["HeaderValue"] = key
+            header_in(config)["HeaderValue"] = key
         self.update_distribution("", str(self.etag), config)
 
     def switch(self, edge: int, key: str) -> None:

@@ -65,3 +65,14 @@ def environment(python: str, group: str = "dev") -> Path:
         ) from None
     stamp.write_text(wanted)
     return interpreter
+
+
+def run_inside(group: str = "dev") -> int | None:
+    """Run this command in that environment: its exit status. None if it runs there already.
+
+    Raises ToolsError.
+    """
+    python = environment(sys.executable, group)
+    if Path(sys.prefix).resolve() == python.parent.parent.resolve():
+        return None
+    return subprocess.run([str(python), *sys.argv]).returncode
